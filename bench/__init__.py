@@ -1,0 +1,1 @@
+"""The harness: plan, workers, store, data sets and the command line."""

@@ -1,0 +1,148 @@
+"""Row: the result of one job, the unit of the store and of every report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+#: Version of the row's schema; a store of another version is refused, never guessed at.
+SCHEMA_VERSION = 1
+
+Status = Literal[
+    "ok",
+    "unavailable",
+    "encode_failed",
+    "decode_failed",
+    "timeout",
+    "out_of_memory",
+    "mismatch",
+    "metric_failed",
+]
+STATUSES: tuple[str, ...] = get_args(Status)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One codec on one cloud at one rate.
+
+    A figure that does not exist is None, and `reason` or `missing` says why.  Directions: `ab` is from the
+    input to the decoded cloud (pc_error's 1), `ba` the other way (its 2); without either, the symmetric value.
+
+    Attributes:
+        job_key: hash of everything that the result depends on.
+        ingredients: what went into the key, each with its own hash or value, to tell why a row is stale.
+        codec, rate, dataset, cloud: what was run on what.
+        status: `ok`, or the kind of failure.
+        phase: the phase that failed: setup, encode, decode, metric; empty when ok.
+        reason: one line: exception, exit code or signal; empty when ok.
+        stderr_tail: last lines that the worker or tool wrote, when it failed.
+        points_in, points_out: points of the input as loaded (after the duplicate policy) and decoded.
+        size_bytes: bytes given to the decoder.
+        rate_bpp: 8 * size_bytes / points_in.
+        estimated_bits: bits that the codec's models predicted, where it has them.
+        sections: bytes of each named part of the stream.
+        d1_mse ... chamfer: see `pccbench.metrics.distortion`; mean squared errors and squared maxima in squared
+            units of the input's coordinates, PSNR in dB.
+        missing: metric column -> why it has no value.
+        passport: how the metrics were made (peak, normals, duplicates, ties); rows of different passports are
+            never put in one table.
+        encode_s, decode_s: median wall seconds over the repeats of the call alone; `*_samples` hold them all.
+        encode_cpu_s, decode_cpu_s: CPU seconds of worker and children in the median repeat's phase.
+        encode_peak_mb, decode_peak_mb: peak resident MiB of worker and children during the phase.
+        metric_s: seconds spent on measuring.
+        shares_cores: whether other timed jobs ran at the same time.
+        threads: threads that the worker was pinned to.
+        parameters: the rate's parameters.
+        lossless: the rate claims to be lossless.
+        codec_version, codec_title, weights_sha256, trained, contaminated: from the codec's card; contaminated
+            when the cloud's file is among the training files.
+        notes: figures that the codec or tool reports of itself.
+        cloud_sha256, stream_sha256, reconstruction_sha256: identities.
+        started_at: UTC, ISO 8601.
+    """
+
+    job_key: str
+    codec: str
+    rate: str
+    dataset: str
+    cloud: str
+    status: Status
+    phase: str = ""
+    reason: str = ""
+    stderr_tail: str = ""
+    points_in: int | None = None
+    points_out: int | None = None
+    point_ratio: float | None = None
+    size_bytes: int | None = None
+    rate_bpp: float | None = None
+    estimated_bits: float | None = None
+    sections: dict[str, int] = field(default_factory=dict)
+    d1_mse: float | None = None
+    d1_psnr_db: float | None = None
+    d1_mse_ab: float | None = None
+    d1_mse_ba: float | None = None
+    d1_psnr_ab_db: float | None = None
+    d1_psnr_ba_db: float | None = None
+    d2_mse: float | None = None
+    d2_psnr_db: float | None = None
+    d2_mse_ab: float | None = None
+    d2_mse_ba: float | None = None
+    d2_psnr_ab_db: float | None = None
+    d2_psnr_ba_db: float | None = None
+    hausdorff_d1_sq: float | None = None
+    hausdorff_d1_psnr_db: float | None = None
+    hausdorff_d1_sq_ab: float | None = None
+    hausdorff_d1_sq_ba: float | None = None
+    hausdorff_d2_sq: float | None = None
+    hausdorff_d2_psnr_db: float | None = None
+    hausdorff_d2_sq_ab: float | None = None
+    hausdorff_d2_sq_ba: float | None = None
+    chamfer_sq_mean_sum: float | None = None
+    chamfer_mean_sum: float | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+    passport: dict[str, Any] = field(default_factory=dict)
+    encode_s: float | None = None
+    decode_s: float | None = None
+    encode_s_samples: list[float] = field(default_factory=list)
+    decode_s_samples: list[float] = field(default_factory=list)
+    encode_cpu_s: float | None = None
+    decode_cpu_s: float | None = None
+    encode_peak_mb: float | None = None
+    decode_peak_mb: float | None = None
+    metric_s: float | None = None
+    shares_cores: bool = False
+    threads: int | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    lossless: bool = False
+    codec_title: str = ""
+    codec_version: str = ""
+    weights_sha256: str | None = None
+    trained: bool = True
+    contaminated: bool = False
+    notes: dict[str, Any] = field(default_factory=dict)
+    ingredients: dict[str, Any] = field(default_factory=dict)
+    cloud_sha256: str = ""
+    stream_sha256: str = ""
+    reconstruction_sha256: str = ""
+    started_at: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Row:
+        """The row of a record made by `to_dict`.
+
+        Raises:
+            ValueError: another schema version, or a field is unknown or missing.
+        """
+        version = record.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise ValueError(f"row schema version {version}, this pccbench reads {SCHEMA_VERSION}")
+        names = {f.name for f in fields(cls)}
+        unknown = sorted(set(record) - names)
+        if unknown:
+            raise ValueError(f"unknown row fields: {', '.join(unknown)}")
+        return cls(**record)

@@ -1,0 +1,114 @@
+"""PointCloud: the geometry that every codec and metric works on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import CloudError
+
+#: The widest voxel grid that is supported, in bits a coordinate (three of them fit in 63 bits).
+MAX_BIT_DEPTH = 21
+
+
+@dataclass(frozen=True, eq=False)
+class PointCloud:
+    """An unordered set (or bag) of points with optional attributes.
+
+    Attributes:
+        points: (n, 3) coordinates, C-contiguous. int32 for voxelised clouds, all in [0, 2**bit_depth);
+            float32 or float64 for the others (in the unit of the source, metres for LiDAR).
+        bit_depth: bits a coordinate of the voxel grid; None for clouds of real coordinates.
+        normals: (n, 3) float32 unit vectors, or None.
+        colors: (n, 3) uint8 red, green, blue, or None.
+        attributes: further per-point columns by name, (n,) each.
+        declared_peak: peak of the PSNR that the data set states, or None for the rule of `peak`.
+    """
+
+    points: npt.NDArray[np.generic]
+    bit_depth: int | None = None
+    normals: npt.NDArray[np.float32] | None = None
+    colors: npt.NDArray[np.uint8] | None = None
+    attributes: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
+    declared_peak: float | None = None
+
+    def __post_init__(self) -> None:
+        points = np.asarray(self.points)
+        if points.ndim != 2 or points.shape[1] != 3:
+            raise CloudError(f"points must have shape (n, 3), got {points.shape}")
+        if self.bit_depth is not None:
+            points = self._checked_grid(points, self.bit_depth)
+        elif points.dtype not in (np.float32, np.float64):
+            raise CloudError(f"a cloud without bit depth needs float32 or float64 points, got {points.dtype}")
+        elif not np.isfinite(points).all():
+            bad = int((~np.isfinite(points)).any(axis=1).sum())
+            raise CloudError(f"{bad} of {len(points)} points have a coordinate that is NaN or infinite")
+        object.__setattr__(self, "points", np.ascontiguousarray(points))
+        columns = {"normals": self.normals, "colors": self.colors, **self.attributes}
+        for name, column in columns.items():
+            if column is not None and len(column) != len(points):
+                raise CloudError(f"{name} has {len(column)} rows, but there are {len(points)} points")
+
+    @staticmethod
+    def _checked_grid(points: npt.NDArray[np.generic], bit_depth: int) -> npt.NDArray[np.int32]:
+        if not 1 <= bit_depth <= MAX_BIT_DEPTH:
+            raise CloudError(f"bit depth must be 1 to {MAX_BIT_DEPTH}, got {bit_depth}")
+        if points.dtype.kind not in "iu":
+            raise CloudError(f"a voxelised cloud needs integer points, got {points.dtype}")
+        if len(points) and (int(points.min()) < 0 or int(points.max()) >= 1 << bit_depth):
+            low, high = int(points.min()), int(points.max())
+            raise CloudError(f"coordinates {low}..{high} do not fit the grid 0..{(1 << bit_depth) - 1}")
+        return points.astype(np.int32, copy=False)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @property
+    def is_voxelised(self) -> bool:
+        """Whether the points lie on an integer grid of known depth."""
+        return self.bit_depth is not None
+
+    @property
+    def peak(self) -> float | None:
+        """Peak of the PSNR: the declared one, else 2**bit_depth - 1; None for a real-valued cloud without one."""
+        if self.declared_peak is not None:
+            return self.declared_peak
+        return None if self.bit_depth is None else float((1 << self.bit_depth) - 1)
+
+    @property
+    def bounds(self) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
+        """Smallest and largest coordinate of each axis, (3,) each.
+
+        Raises:
+            CloudError: the cloud is empty.
+        """
+        if not len(self):
+            raise CloudError("an empty cloud has no bounds")
+        return self.points.min(axis=0), self.points.max(axis=0)
+
+    def geometry_sha256(self) -> str:
+        """Hash of the bag of points: independent of their order and of integer or float storage."""
+        points = np.ascontiguousarray(self.points, dtype=np.float64) + 0.0  # -0.0 becomes 0.0
+        order = np.lexsort(points.T)
+        return hashlib.sha256(np.ascontiguousarray(points[order]).tobytes()).hexdigest()
+
+    def merged(self) -> PointCloud:
+        """The cloud without repeated points: the first of each stays, with its attributes, in input order."""
+        _, first = np.unique(self.points, axis=0, return_index=True)
+        if len(first) == len(self):
+            return self
+        return self.take(np.sort(first))
+
+    def take(self, index: npt.NDArray[np.generic]) -> PointCloud:
+        """The cloud of the points chosen by `index` (integers or a mask)."""
+        return replace(
+            self,
+            points=self.points[index],
+            normals=None if self.normals is None else self.normals[index],
+            colors=None if self.colors is None else self.colors[index],
+            attributes={name: column[index] for name, column in self.attributes.items()},
+        )

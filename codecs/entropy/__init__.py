@@ -1,0 +1,1 @@
+"""Entropy coding: adaptive binary arithmetic coding, and what learned codecs share."""

@@ -1,0 +1,1 @@
+"""Distortion, density, normals, rate and Bjøntegaard metrics: pure functions over arrays."""
