@@ -13,6 +13,7 @@ from .errors import CloudError
 
 #: The widest voxel grid that is supported, in bits a coordinate (three of them fit in 63 bits).
 MAX_BIT_DEPTH = 21
+_AXIS_MASK = (1 << MAX_BIT_DEPTH) - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class PointCloud:
         colors: (n, 3) uint8 red, green, blue, or None.
         attributes: further per-point columns by name, (n,) each.
         declared_peak: peak of the PSNR that the data set states, or None for the rule of `peak`.
+        repeats_dropped: points that `merged` removed on the way here, because they repeated another.
     """
 
     points: npt.NDArray[np.generic]
@@ -35,6 +37,7 @@ class PointCloud:
     colors: npt.NDArray[np.uint8] | None = None
     attributes: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
     declared_peak: float | None = None
+    repeats_dropped: int = 0
 
     def __post_init__(self) -> None:
         points = np.asarray(self.points)
@@ -74,7 +77,7 @@ class PointCloud:
 
     @property
     def peak(self) -> float | None:
-        """Peak of the PSNR: the declared one, else 2**bit_depth - 1; None for a real-valued cloud without one."""
+        """Peak of the PSNR: the declared one, else 2**bit_depth - 1, else None (real-valued clouds)."""
         if self.declared_peak is not None:
             return self.declared_peak
         return None if self.bit_depth is None else float((1 << self.bit_depth) - 1)
@@ -92,16 +95,33 @@ class PointCloud:
 
     def geometry_sha256(self) -> str:
         """Hash of the bag of points: independent of their order and of integer or float storage."""
-        points = np.ascontiguousarray(self.points, dtype=np.float64) + 0.0  # -0.0 becomes 0.0
-        order = np.lexsort(points.T)
-        return hashlib.sha256(np.ascontiguousarray(points[order]).tobytes()).hexdigest()
+        if self.is_voxelised:
+            # Sorting packed keys (z, y, x from the top) gives the order of the lexsort below, faster.
+            keys = np.sort(self._keys())
+            points = np.empty((len(keys), 3))
+            for axis in range(3):
+                points[:, axis] = (keys >> (MAX_BIT_DEPTH * axis)) & _AXIS_MASK
+        else:
+            points = np.ascontiguousarray(self.points, dtype=np.float64) + 0.0  # -0.0 becomes 0.0
+            points = points[np.lexsort(points.T)]
+        return hashlib.sha256(np.ascontiguousarray(points).tobytes()).hexdigest()
 
     def merged(self) -> PointCloud:
         """The cloud without repeated points: the first of each stays, with its attributes, in input order."""
-        _, first = np.unique(self.points, axis=0, return_index=True)
+        if self.is_voxelised:
+            _, first = np.unique(self._keys(), return_index=True)
+        else:
+            # 0.0 is added because -0.0 and 0.0 are the same place in different bytes.
+            _, first = np.unique(self.points + self.points.dtype.type(0), axis=0, return_index=True)
         if len(first) == len(self):
             return self
-        return self.take(np.sort(first))
+        kept = self.take(np.sort(first))
+        return replace(kept, repeats_dropped=self.repeats_dropped + len(self) - len(first))
+
+    def _keys(self) -> npt.NDArray[np.int64]:
+        """One integer a point of a voxelised cloud, z in the highest bits, (n,)."""
+        x, y, z = self.points.astype(np.int64).T
+        return x | y << MAX_BIT_DEPTH | z << 2 * MAX_BIT_DEPTH
 
     def take(self, index: npt.NDArray[np.generic]) -> PointCloud:
         """The cloud of the points chosen by `index` (integers or a mask)."""
