@@ -111,8 +111,8 @@ class PointCloud:
         if self.is_voxelised:
             _, first = np.unique(self._keys(), return_index=True)
         else:
-            # 0.0 is added because -0.0 and 0.0 are the same place in different bytes.
-            _, first = np.unique(self.points + self.points.dtype.type(0), axis=0, return_index=True)
+            points = np.asarray(self.points, dtype=np.float64) + 0.0  # -0.0 and 0.0 are the same place
+            _, first = np.unique(points, axis=0, return_index=True)
         if len(first) == len(self):
             return self
         kept = self.take(np.sort(first))

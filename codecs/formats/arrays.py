@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 import zipfile
 import zlib
 from typing import IO, Any
@@ -67,8 +68,11 @@ def _read_archive(data: bytes) -> dict[str, npt.NDArray[Any]]:
                     raise CloudError(f"{entry.filename} claims {entry.file_size:,} bytes: damaged archive")
                 with archive.open(entry) as stream:
                     arrays[entry.filename.removesuffix(".npy")] = _read_array(stream, entry.file_size)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise CloudError(f"not a sound npz file: {error}") from None
+    except CloudError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OSError) as error:
+        # zipfile lets out all of these on damaged archives; NotImplementedError is a RuntimeError.
+        raise CloudError(f"not a sound npz file: {_short(error)}") from None
     return arrays
 
 
@@ -108,10 +112,13 @@ def _read_array(stream: IO[bytes], n_bytes: int) -> npt.NDArray[Any]:
             shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
         else:
             raise CloudError(f"npy format version {version}, expected 1.0 or 2.0")
-    except ValueError as error:
-        if isinstance(error, CloudError):
-            raise
-        raise CloudError(f"not a sound npy file: {str(error).splitlines()[0]}") from None
+    except CloudError:
+        raise
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
+        # numpy evaluates the header as a Python literal, and lets out what that raises.
+        raise CloudError(f"not a sound npy file: {_short(error)}") from None
+    if dtype.subdtype is not None:
+        raise CloudError(f"expected real numbers, got {dtype}")
     if dtype.hasobject:
         raise CloudError("the array holds Python objects, expected numbers")
     expected = math.prod(shape) * dtype.itemsize
@@ -124,6 +131,12 @@ def _read_array(stream: IO[bytes], n_bytes: int) -> npt.NDArray[Any]:
         raise CloudError(f"truncated: the header promises {expected:,} bytes, {len(body):,} came")
     flat = np.frombuffer(body, dtype) if dtype.itemsize else np.empty(0, dtype)
     return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _short(error: BaseException) -> str:
+    """First line of what a library says, without the bytes of the file that it may quote."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= 100 else f"{line[:100]}..."
 
 
 def format_npy(cloud: PointCloud) -> bytes:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ..cloud import PointCloud
 from ..errors import CloudError
 from .mesh import Mesh, triangles
-from .table import Table
+from .table import Table, together
 from .text import parse_rows
 
 Encoding = Literal["binary_little_endian", "binary_big_endian", "ascii"]
@@ -98,7 +98,7 @@ def read_ply_mesh(data: bytes) -> Mesh:
     missing = [name for name in ("x", "y", "z") if name not in columns]
     if missing:
         raise CloudError(f"no {', '.join(missing)} among its properties ({', '.join(columns) or 'none'})")
-    vertices = np.stack([columns[name].astype(np.float64) for name in ("x", "y", "z")], axis=1)
+    vertices = together([columns[name] for name in ("x", "y", "z")], np.float64)
     faces = next((element for element in header.elements if element.name == "face"), None)
     lists = [] if faces is None else [prop for prop in faces.properties if prop.count_dtype]
     if faces is None or not lists:

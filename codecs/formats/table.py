@@ -40,25 +40,26 @@ class Table:
         missing = [name for name in _COORDINATES if name not in columns]
         if missing:
             raise CloudError(f"no {', '.join(missing)} among its properties ({', '.join(columns) or 'none'})")
-        points = _together([columns.pop(name) for name in _COORDINATES])
+        points = together([columns.pop(name) for name in _COORDINATES])
         if not len(points):
             raise CloudError("empty cloud: it holds no points")
         points, depth = on_grid(points, bit_depth, self.bit_depth or hint)
         normals = colors = None
         if all(name in columns for name in _NORMALS):
-            normals = _together([columns.pop(name) for name in _NORMALS]).astype(np.float32, copy=False)
+            normals = together([columns.pop(name) for name in _NORMALS], np.float32)
         if all(name in columns and _is_byte(columns[name]) for name in _COLORS):
-            colors = _together([columns.pop(name) for name in _COLORS]).astype(np.uint8, copy=False)
+            colors = together([columns.pop(name) for name in _COLORS], np.uint8)
         native = {name: _native(column) for name, column in columns.items()}
         return PointCloud(points, depth, normals, colors, native, declared_peak)
 
 
-def _together(columns: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """(n, 3) array of three columns in their common type, native byte order."""
-    kind = np.result_type(*columns).newbyteorder("=")
+def together(columns: list[npt.NDArray[Any]], dtype: npt.DTypeLike = None) -> npt.NDArray[Any]:
+    """(n, k) array of k columns, in their common type unless another is asked for, native byte order."""
+    kind = np.result_type(*columns).newbyteorder("=") if dtype is None else np.dtype(dtype)
     out = np.empty((len(columns[0]), len(columns)), dtype=kind)
-    for axis, column in enumerate(columns):
-        out[:, axis] = column
+    with np.errstate(over="ignore", invalid="ignore"):  # NaN and too large: for the caller to count
+        for axis, column in enumerate(columns):
+            out[:, axis] = column
     return out
 
 
