@@ -122,7 +122,7 @@ def _read_array(stream: IO[bytes], n_bytes: int) -> npt.NDArray[Any]:
     if dtype.hasobject:
         raise CloudError("the array holds Python objects, expected numbers")
     expected = math.prod(shape) * dtype.itemsize
-    if expected > n_bytes or min(shape, default=0) < 0:
+    if max(expected, *shape, 0) > n_bytes or min(shape, default=0) < 0:
         raise CloudError(
             f"truncated: the header promises an array {shape} ({expected:,} bytes), {n_bytes:,} came"
         )

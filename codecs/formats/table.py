@@ -53,7 +53,7 @@ class Table:
         return PointCloud(points, depth, normals, colors, native, declared_peak)
 
 
-def together(columns: list[npt.NDArray[Any]], dtype: npt.DTypeLike = None) -> npt.NDArray[Any]:
+def together(columns: list[npt.NDArray[Any]], dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
     """(n, k) array of k columns, in their common type unless another is asked for, native byte order."""
     kind = np.result_type(*columns).newbyteorder("=") if dtype is None else np.dtype(dtype)
     out = np.empty((len(columns[0]), len(columns)), dtype=kind)
