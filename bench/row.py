@@ -57,6 +57,7 @@ class Row:
         codec_version, codec_title, weights_sha256, trained, contaminated: from the codec's card; contaminated
             when the cloud's file is among the training files.
         notes: figures that the codec or tool reports of itself.
+        limits: timeout_s and memory_limit_gb in force; a larger limit runs a timeout or out_of_memory again.
         cloud_sha256, stream_sha256, reconstruction_sha256: identities.
         started_at: UTC, ISO 8601.
     """
@@ -121,6 +122,7 @@ class Row:
     contaminated: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
     ingredients: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, float | None] = field(default_factory=dict)
     cloud_sha256: str = ""
     stream_sha256: str = ""
     reconstruction_sha256: str = ""
