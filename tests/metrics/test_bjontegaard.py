@@ -1,0 +1,300 @@
+"""BD-rate with its certificate, against the package's own cases, published curves and hand-made traps."""
+
+import csv
+import doctest
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pccbench.metrics import bjontegaard
+from pccbench.metrics.bjontegaard import METHODS, CurveError, Thresholds, certified_bd
+
+# The data of the three examples that the bjontegaard package is published with (README, example_usage.py).
+README = {
+    1: (
+        [9487.76, 4593.60, 2486.44, 1358.24],
+        [40.037, 38.615, 36.845, 34.851],
+        [9787.80, 4469.00, 2451.52, 1356.24],
+        [40.121, 38.651, 36.970, 34.987],
+    ),
+    2: (
+        [82472.76, 26875.24, 9487.76, 4593.6],
+        [43.825, 41.404, 40.037, 38.615],
+        [99896.96, 33952.04, 9787.8, 4469.0],
+        [44.731, 41.875, 40.121, 38.651],
+    ),
+    3: (
+        [82472.76, 26875.24, 9487.76, 4593.6, 3600, 2900],
+        [43.825, 41.404, 40.037, 38.615, 36.5, 35.1],
+        [99896.96, 33952.04, 9787.8, 4469.0, 4040, 3300],
+        [44.731, 41.875, 40.121, 38.651, 37, 36.5],
+    ),
+}
+ANCHOR = ([0.02, 0.07, 0.22, 0.48, 0.61, 0.68], [52.8, 58.4, 63.2, 68.0, 69.7, 70.4])
+TEST = ([0.03, 0.06, 0.11, 0.2, 0.3], [60.9, 66.3, 69.9, 73.6, 75.1])
+
+
+@pytest.mark.parametrize(
+    ("case", "cubic", "pchip", "akima"),
+    [(1, -4.42, -4.42, -4.43), (2, -4.70, -4.47, -4.09), (3, -0.64, -2.95, -2.53)],
+)
+def test_examples_of_the_package(case, cubic, pchip, akima):
+    expected = {"cubic": cubic, "pchip": pchip, "akima": akima}
+    for method, value in expected.items():
+        result = certified_bd(*README[case], method=method)
+        assert result.bd_rate_pct == pytest.approx(value, abs=0.0051)
+        assert result.method == method
+        assert result.rate_by_method == pytest.approx(expected, abs=0.0051)
+
+
+def test_methods_that_disagree_are_weak():
+    assert certified_bd(*README[1]).verdict == "OK"
+    assert certified_bd(*README[2]).verdict == "OK"
+    result = certified_bd(*README[3])
+    assert result.verdict == "WEAK"
+    assert "interpolations disagree (akima -2.53 %, pchip -2.95 %, cubic -0.64 %)" in result.reason
+    assert result.spread_pct == pytest.approx(2.31, abs=0.01)
+
+
+def _published(shared, codec, sequence, source):
+    with (shared / "golden" / "published_rd.csv").open(newline="") as file:
+        rows = [
+            row
+            for row in csv.DictReader(file)
+            if (row["codec"], row["sequence"]) == (codec, sequence) and source in row["source"] and row["d1_psnr_db"]
+        ]
+    assert rows
+    return [float(row["bpp"]) for row in rows], [float(row["d1_psnr_db"]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("sequence", "rate_pct", "psnr_db"),
+    [
+        ("longdress_vox10_1300", -89.10, 10.49),
+        ("loot_vox10_1200", -90.36, 10.83),
+        ("redandblack_vox10_1550", -88.47, 9.89),
+        ("soldier_vox10_0690", -89.38, 10.47),
+    ],
+)
+def test_pcgcv2_against_octree(shared, sequence, rate_pct, psnr_db):
+    anchor = _published(shared, "G-PCC octree", sequence, "pcc_geo_cnn_v2")
+    test = _published(shared, "PCGCv2", sequence, "PCGCv2")
+    result = certified_bd(*anchor, *test, method="pchip")
+    # loot is -90.355; published with two digits as -90.36 (half up), hence 0.006
+    assert result.bd_rate_pct == pytest.approx(rate_pct, abs=0.006)
+    assert result.bd_psnr_db == pytest.approx(psnr_db, abs=0.01)
+    assert result.verdict == "OK", result.reason
+    assert 0.38 < result.overlap < 0.43
+    assert not result.dropped
+    assert result.monotone
+
+
+def test_tiny_overlap_is_weak(shared):
+    anchor = _published(shared, "G-PCC octree", "longdress_vox10_1300", "pcc_geo_cnn_v2")
+    test = _published(shared, "pcc_geo_cnn_v2-c4-ws-opt-d1", "longdress_vox10_1300", "pcc_geo_cnn_v2")
+    result = certified_bd(*anchor, *test, method="pchip")
+    assert result.verdict == "WEAK"
+    assert result.bd_rate_pct == pytest.approx(-77.57, abs=0.005)
+    assert result.overlap == pytest.approx(0.0216, abs=0.0005)
+    assert "overlap is 2 % of the range (69.91 to 70.39 of 52.78 to 74.80)" in result.reason
+    assert "only 1 point of the anchor" in result.reason
+    assert "only 1 point of the test" in result.reason
+
+
+def test_lossless_point_of_the_published_curve_is_left_out(shared):
+    anchor = _published(shared, "G-PCC octree", "longdress_vox10_1300", "SparsePCGC")
+    assert math.inf in anchor[1]
+    result = certified_bd(*anchor, *_published(shared, "PCGCv2", "longdress_vox10_1300", "PCGCv2"))
+    assert result.verdict == "OK"
+    assert [point.reason for point in result.dropped] == ["lossless: infinite quality"]
+    assert result.dropped[0].curve == "anchor"
+    assert result.anchor_monotone
+
+
+def test_trisoup_against_octree_of_tmc3(shared):
+    rows = json.loads((shared / "golden" / "tmc3_v23_ctc.json").read_text())["rows"]
+    curves = {
+        codec: [
+            (row["bpp"], row["d1_psnr_db"])
+            for row in rows
+            if row["codec"] == codec and row["sequence"] == "longdress_vox10_1300"
+        ]
+        for codec in ("gpcc-octree", "gpcc-trisoup")
+    }
+    octree, trisoup = (tuple(zip(*curves[codec], strict=True)) for codec in ("gpcc-octree", "gpcc-trisoup"))
+    result = certified_bd(*octree, *trisoup)
+    assert result.verdict == "OK", result.reason
+    assert result.bd_rate_pct == pytest.approx(-86.35, abs=0.01)
+    assert [point.reason for point in result.dropped] == ["no quality (lossless or not measured)"]
+    reverse = certified_bd(*trisoup, *octree)
+    assert (1 + result.bd_rate_pct / 100) * (1 + reverse.bd_rate_pct / 100) == pytest.approx(1)
+    assert reverse.bd_psnr_db == pytest.approx(-result.bd_psnr_db)
+
+
+def test_known_shift():
+    rates, qualities = np.geomspace(0.02, 1, 7), np.linspace(50, 70, 7)
+    result = certified_bd(rates, qualities, 0.8 * rates, qualities)
+    assert result.bd_rate_pct == pytest.approx(-20)
+    assert result.overlap == 1
+    assert result.verdict == "OK"
+    assert result.quality.anchor_points == result.quality.test_points == 7
+    assert result.rate_by_method == pytest.approx(dict.fromkeys(METHODS, -20.0))
+    better = certified_bd(rates, qualities, rates, qualities + 1)
+    assert better.bd_psnr_db == pytest.approx(1)
+    assert better.rate.low == pytest.approx(0.02)
+    assert better.rate.high == pytest.approx(1)
+
+
+def test_same_curve_is_zero_and_order_does_not_matter():
+    result = certified_bd(*ANCHOR, *ANCHOR)
+    assert (result.bd_rate_pct, result.bd_psnr_db, result.verdict) == (0, 0, "OK")
+    order = [3, 0, 5, 1, 4, 2]
+    shuffled = tuple([column[i] for i in order] for column in ANCHOR)
+    assert certified_bd(*shuffled, *TEST).bd_rate_pct == certified_bd(*ANCHOR, *TEST).bd_rate_pct
+
+
+def test_disjoint_curves_are_refused():
+    result = certified_bd([1, 2, 3, 4], [30, 31, 32, 33], [1, 2, 3, 4], [40, 41, 42, 43])
+    assert result.verdict == "REFUSED"
+    assert result.bd_rate_pct is None
+    assert result.bd_psnr_db is None
+    assert result.overlap == 0
+    assert result.reason == "the curves share no quality: anchor 30 to 33, test 40 to 43"
+
+
+def test_touching_curves_are_refused():
+    result = certified_bd([1, 2, 3, 4], [30, 31, 32, 33], [1, 2, 3, 4], [33, 41, 42, 43])
+    assert result.verdict == "REFUSED"
+    assert "no more than one quality" in result.reason
+
+
+def test_curves_without_a_common_rate_have_no_bd_psnr():
+    result = certified_bd([10, 20, 30, 40], [30, 31, 32, 33], [1, 2, 3, 4], [30, 31, 32, 33])
+    assert result.bd_rate_pct == pytest.approx(-90)
+    assert result.verdict == "OK"
+    assert result.bd_psnr_db is None
+    assert result.psnr_reason == "no BD-PSNR: the curves share no rate (anchor 10 to 40, test 1 to 4)"
+
+
+@pytest.mark.parametrize(
+    ("rates", "qualities", "reason"),
+    [
+        ([], [], "the test has 0 usable points, and 2 are needed"),
+        ([0.5], [60], "the test has 1 usable point, and 2 are needed"),
+        ([0.7], [math.inf], "the test has 0 usable points of 1 (lossless: infinite quality), and 2 are needed"),
+        ([0.5, 0.7], [60, None], "the test has 1 usable point of 2 (no quality (lossless or not measured)), and 2"),
+        ([0.5, 0.7], [60, math.nan], "the test has 1 usable point of 2 (no quality (lossless or not measured))"),
+        ([0, 0.7], [60, 61], "the test has 1 usable point of 2 (rate is zero)"),
+        ([-1, 0.7], [60, 61], "the test has 1 usable point of 2 (rate is negative)"),
+        ([None, 0.7], [60, 61], "the test has 1 usable point of 2 (no rate)"),
+        ([math.inf, 0.7], [60, 61], "the test has 1 usable point of 2 (no rate)"),
+        ([0.5, 0.7], [60, -math.inf], "the test has 1 usable point of 2 (quality is minus infinity)"),
+        ([0.5, 0.5], [60, 60], "the test has 1 usable point of 2 (repeats point 0)"),
+        ([0.5, 0.7], [61, 60], "the test has 1 usable point of 2 (dominated)"),
+    ],
+)
+def test_curves_that_are_none_are_refused_with_the_reason(rates, qualities, reason):
+    result = certified_bd(*ANCHOR, rates, qualities)
+    assert result.verdict == "REFUSED"
+    assert result.reason.startswith(reason)
+    assert result.bd_rate_pct is None
+    reverse = certified_bd(rates, qualities, *ANCHOR)
+    assert reverse.reason == result.reason.replace("the test", "the anchor")
+
+
+def test_dominated_points_are_dropped_and_named():
+    rates, qualities = [*TEST[0], 0.15], [*TEST[1], 69.0]
+    result = certified_bd(*ANCHOR, rates, qualities)
+    clean = certified_bd(*ANCHOR, *TEST)
+    assert result.bd_rate_pct == clean.bd_rate_pct
+    assert not result.test_monotone
+    assert result.anchor_monotone
+    assert not result.monotone
+    (dropped,) = result.dropped
+    assert (dropped.curve, dropped.index, dropped.rate, dropped.quality) == ("test", 5, 0.15, 69.0)
+    assert dropped.reason == "dominated: point 2 reaches 69.9 for 0.11"
+    assert result.verdict == "OK"
+
+
+def test_a_curve_of_mostly_dominated_points_is_weak():
+    rates = [1, 2, 3, 4, 5, 6, 7, 8]
+    result = certified_bd(rates, [30, 31, 32, 33, 34, 35, 36, 37], rates, [30, 29, 28, 33, 27, 26, 36, 37.5])
+    assert result.verdict == "WEAK"
+    assert "4 of the test's 8 points are dominated" in result.reason
+
+
+def test_equal_rate_keeps_the_better_point():
+    result = certified_bd(*ANCHOR, [*TEST[0], 0.11], [*TEST[1], 69.0])
+    assert [(point.index, point.dominated) for point in result.dropped] == [(5, True)]
+
+
+def test_duplicates_do_not_make_a_curve_non_monotone():
+    result = certified_bd(*ANCHOR, [*TEST[0], TEST[0][2]], [*TEST[1], TEST[1][2]])
+    assert result.test_monotone
+    assert [point.reason for point in result.dropped] == ["repeats point 2"]
+
+
+def test_few_points():
+    two = certified_bd(*ANCHOR, [0.1, 0.3], [60, 70])
+    assert two.verdict == "WEAK"
+    assert "the test has 2 points, 4 are asked for" in two.reason
+    assert set(two.rate_by_method) == {"akima", "pchip"}
+    cubic = certified_bd(*ANCHOR, [0.1, 0.3], [60, 70], method="cubic")
+    assert cubic.verdict == "REFUSED"
+    assert cubic.reason == "cubic needs 4 points a curve, got 6 (anchor) and 2 (test)"
+
+
+def test_sign_that_depends_on_the_method_is_weak():
+    # The third of the package's examples, with the test 1.5 % dearer: cubic and pchip differ in sign.
+    anchor_rate, anchor_quality, test_rate, test_quality = README[3]
+    result = certified_bd(anchor_rate, anchor_quality, [1.015 * rate for rate in test_rate], test_quality)
+    assert result.verdict == "WEAK"
+    assert "the sign depends on the interpolation" in result.reason
+
+
+def test_thresholds_are_arguments():
+    strict = certified_bd(*ANCHOR, *TEST, thresholds=Thresholds(min_overlap=0.9))
+    assert strict.verdict == "WEAK"
+    assert certified_bd(*ANCHOR, *TEST).verdict == "OK"
+
+
+def test_wrong_arguments():
+    with pytest.raises(CurveError, match="the anchor has 2 rates but 1 qualities"):
+        certified_bd([1, 2], [30], [1, 2], [30, 31])
+    with pytest.raises(CurveError, match="method must be one of akima, pchip, cubic, got 'linear'"):
+        certified_bd(*ANCHOR, *TEST, method="linear")
+
+
+_values = st.one_of(
+    st.none(),
+    st.just(math.nan),
+    st.just(math.inf),
+    st.floats(min_value=-1, max_value=80, allow_nan=False),
+    st.sampled_from([0.0, 0.1, 0.2, 60.0]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(*(st.lists(st.tuples(_values, _values), max_size=7) for _ in range(2)))
+def test_any_input_has_an_answer(anchor, test):
+    columns = [[point[axis] for point in curve] for curve in (anchor, test) for axis in range(2)]
+    result = certified_bd(*columns)
+    if result.verdict == "REFUSED":
+        assert result.bd_rate_pct is None
+        assert result.reason
+    else:
+        assert math.isfinite(result.bd_rate_pct)
+        assert result.bd_rate_pct > -100
+        assert (result.verdict == "OK") == (result.reason == "")
+        low, high = result.quality.low, result.quality.high
+        assert low >= max(result.anchor_range[0], result.test_range[0])
+        assert high <= min(result.anchor_range[1], result.test_range[1])
+    assert 0 <= result.overlap <= 1
+    assert result.anchor_points + result.test_points + len(result.dropped) == len(anchor) + len(test)
+
+
+def test_docstring_examples():
+    assert doctest.testmod(bjontegaard).failed == 0
