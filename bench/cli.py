@@ -118,8 +118,8 @@ def run(config: Path | None, out: Path | None, anchor: str | None, no_report: bo
 
     Exit code 0 when every available job is ok, 1 when a job failed, 2 for wrong use.
     """
+    from .api import session_record
     from .plan import make_plan
-    from .provenance import collect
     from .runner import execute
     from .spec import RunSpec
     from .store import Store
@@ -134,8 +134,7 @@ def run(config: Path | None, out: Path | None, anchor: str | None, no_report: bo
         )
     folder = out or Path("runs") / "+".join(name.replace("/", "_") for name in spec.datasets)
     store = Store(folder)
-    session = {**collect(), "unavailable": plan.unavailable, "missing_clouds": plan.missing_clouds}
-    session["spec"] = spec.model_dump(mode="json", exclude_defaults=True)
+    session = session_record(spec, plan.unavailable, plan.missing_clouds)
     with _progress(spec) as observer:
         try:
             outcome = execute(plan, spec, store, session, observer)

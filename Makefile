@@ -1,0 +1,45 @@
+# make setup | run | test | lint | bench: everything in a virtual environment of its own, .venv
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup run test lint bench clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "pccbench needs Python 3.10 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@# open3d estimates normals and needs libraries of the system
+	@$(BIN)/python -c 'import open3d' 2>/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && apt-get install -y -qq libusb-1.0-0 libgomp1 libgl1 libx11-6; \
+	  else \
+	    echo 'open3d does not load: install libusb-1.0-0 libgomp1 libgl1 libx11-6 (Debian names)'; \
+	  fi; }
+	@touch $@
+
+# The main job on the embedded data set; ends with the path of the report.
+run: setup
+	$(BIN)/bench run --codecs all --dataset synthetic --out runs/synthetic
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@# the root is the package: the type checker wants a folder of its name
+	@mkdir -p .typecheck && ln -sfn .. .typecheck/pccbench
+	cd .typecheck && ../$(BIN)/mypy --config-file ../pyproject.toml -p pccbench
+
+# The first run saves the baseline of this machine, later ones compare with it.
+BASELINE := $(wildcard .benchmarks/*/0001_baseline.json)
+bench: setup
+	$(BIN)/python -m pytest tests/performance -p no:cacheprovider --benchmark-group-by=group \
+	  --benchmark-columns=median,iqr,rounds \
+	  $(if $(BASELINE),--benchmark-compare=0001 --benchmark-compare-fail=median:25%,--benchmark-save=baseline)
+
+clean:
+	rm -rf .venv .typecheck build *.egg-info
