@@ -1,0 +1,210 @@
+"""The command line: what scripts rely on, and one clear line for every kind of bad input."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pccbench.codecs.cloud import PointCloud
+from pccbench.codecs.formats import read_cloud, write_cloud
+
+MAIN = [sys.executable, "-c", "from pccbench.bench.cli import main; main()"]
+
+
+def bench(*arguments, cwd, **environment):
+    return subprocess.run(
+        [*MAIN, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PCCBENCH_DATA": "", "XDG_CONFIG_HOME": str(cwd), **environment},
+    )
+
+
+def refused(*arguments, cwd, code=2, **environment):
+    """The one line of a refusal."""
+    done = bench(*arguments, cwd=cwd, **environment)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert lines, "nothing was said"
+    return lines[-1]
+
+
+@pytest.fixture
+def cloud(tmp_path):
+    points = np.unique(np.random.default_rng(1).integers(0, 64, (400, 3)), axis=0).astype(np.int32)
+    path = tmp_path / "cloud.ply"
+    write_cloud(PointCloud(points, bit_depth=6), path)
+    return path
+
+
+PLY = "ply\nformat ascii 1.0\nelement vertex {count}\n{properties}end_header\n{body}"
+XYZ = "".join(f"property float {axis}\n" for axis in "xyz")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("not a point cloud", "bad.ply"),
+        (PLY.format(count=3, properties=XYZ, body="1 2 3\n"), "3"),
+        (PLY.format(count=0, properties=XYZ, body=""), "empty"),
+        (PLY.format(count=1, properties=XYZ, body="1 nan 3\n"), "NaN"),
+        (PLY.format(count=1, properties=XYZ.replace("z", "w"), body="1 2 3\n"), "z"),
+        (PLY.format(count=10**12, properties=XYZ, body="1 2 3\n"), "bad.ply"),
+        ("", "bad.ply"),
+    ],
+)
+def test_bad_files_are_one_line_that_names_them(tmp_path, cloud, content, message):
+    bad = tmp_path / "bad.ply"
+    bad.write_text(content)
+    line = refused("metrics", bad, cloud, cwd=tmp_path)
+    assert "bad.ply" in line
+    assert message in line
+    assert "bad.ply" in refused("encode", "raw", "lossless", bad, "out.bin", cwd=tmp_path)
+    assert not (tmp_path / "out.bin").exists()
+
+
+def test_missing_files_and_folders(tmp_path, cloud):
+    assert "nothing.ply" in refused("metrics", "nothing.ply", cloud, cwd=tmp_path)
+    assert str(tmp_path) in refused("metrics", tmp_path, cloud, cwd=tmp_path)
+    assert "nothing" in refused("report", "nothing", cwd=tmp_path)
+    assert "nothing.bin" in refused("decode", "nothing.bin", "out.ply", cwd=tmp_path)
+
+
+def test_normals_of_another_length(tmp_path, cloud):
+    points = np.zeros((3, 3), np.float32)
+    write_cloud(PointCloud(points, normals=np.eye(3, dtype=np.float32)), tmp_path / "normals.ply")
+    line = refused("metrics", cloud, cloud, "--normals", "normals.ply", cwd=tmp_path)
+    assert "3 normals" in line
+    assert "no normals" in refused("metrics", cloud, cloud, "--normals", cloud, cwd=tmp_path)
+
+
+def test_unknown_names_show_near_ones(tmp_path, cloud):
+    assert "octree" in refused("run", "--codecs", "octre", cwd=tmp_path)
+    assert "synthetic" in refused("run", "--dataset", "syntetic", cwd=tmp_path)
+    assert "lossless" in refused("run", "--codecs", "raw", "--rates", "losless", cwd=tmp_path)
+    assert "tiny" in refused("run", "--codecs", "raw", "--clouds", "tny-figure", cwd=tmp_path)
+    assert "lossless" in refused("encode", "raw", "r99", cloud, "out.bin", cwd=tmp_path)
+    assert "No such option" in refused("run", "--codex", "raw", cwd=tmp_path)
+    assert "No such command" in refused("rum", cwd=tmp_path)
+
+
+def test_a_missing_data_set_says_where_it_is_published(tmp_path):
+    line = refused("run", "--codecs", "raw", "--dataset", "8ivfb", "--data-root", tmp_path, cwd=tmp_path)
+    text = bench("run", "--codecs", "raw", "--dataset", "8ivfb", "--data-root", tmp_path, cwd=tmp_path).stderr
+    assert line in text
+    for expected in ("8iVFBv2", "longdress_vox10_1300.ply", str(tmp_path), "licen"):
+        assert expected in text
+
+
+def test_a_missing_tool_is_named_with_its_remedy(tmp_path):
+    done = bench("run", "--codecs", "gpcc-octree", cwd=tmp_path, PATH="/usr/bin:/bin", PCCBENCH_TMC3="")
+    assert done.returncode == 2
+    assert "mpeg-pcc-tmc13" in done.stderr
+    line = refused("run", "--codecs", "gpcc-octree", "--tmc3", tmp_path / "tmc3", cwd=tmp_path)
+    assert "tmc3" in line
+
+
+def test_folders_that_cannot_be_used(tmp_path, cloud):
+    (tmp_path / "file").write_text("")
+    arguments = ("run", "--codecs", "raw", "--clouds", "tiny-*")
+    assert "file" in refused(*arguments, "--out", "file", cwd=tmp_path)
+    assert "not a run folder" in refused(*arguments, "--out", ".", cwd=tmp_path)
+    assert "/proc" in refused(*arguments, "--out", "/proc/run", cwd=tmp_path)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")  # noqa: PTH110
+def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path):
+    arguments = ("run", "--codecs", "raw", "--clouds", "tiny-*", "--out", "run", "--no-report")
+    assert bench(*arguments, cwd=tmp_path).returncode == 0
+    (tmp_path / "run" / "rows.jsonl").unlink()
+    (tmp_path / "run" / "rows.jsonl").symlink_to("/dev/full")
+    assert "No space left on device" in refused(*arguments, cwd=tmp_path, code=1)
+
+
+def test_encode_and_decode_are_inverse_and_the_stream_names_its_codec(tmp_path, cloud):
+    for codec in ("raw", "octree", "draco"):
+        assert bench("encode", codec, "lossless", cloud, "out.bin", cwd=tmp_path).returncode == 0
+        done = bench("decode", "out.bin", f"{codec}.ply", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert read_cloud(tmp_path / f"{codec}.ply").geometry_sha256() == read_cloud(cloud).geometry_sha256()
+
+
+def test_damaged_and_foreign_streams(tmp_path, cloud):
+    bench("encode", "octree", "lossless", cloud, "out.bin", cwd=tmp_path)
+    data = (tmp_path / "out.bin").read_bytes()
+    (tmp_path / "short.bin").write_bytes(data[: len(data) // 2])
+    (tmp_path / "foreign.bin").write_bytes(b"GIF89a" + bytes(100))
+    (tmp_path / "empty.bin").write_bytes(b"")
+    refused("decode", "short.bin", "out.ply", cwd=tmp_path)
+    refused("decode", "short.bin", "out.ply", "--codec", "octree", cwd=tmp_path)
+    assert "--codec" in refused("decode", "foreign.bin", "out.ply", cwd=tmp_path)
+    refused("decode", "empty.bin", "out.ply", cwd=tmp_path)
+    assert not (tmp_path / "out.ply").exists()
+
+
+def test_metrics_print_what_pc_error_prints(tmp_path, cloud):
+    moved = read_cloud(cloud)
+    write_cloud(PointCloud(moved.points + 1, bit_depth=7), tmp_path / "moved.ply")
+    done = bench("metrics", cloud, "moved.ply", "--peak", 63, cwd=tmp_path)
+    assert done.returncode == 0
+    lines = dict(line.strip().split(": ") for line in done.stdout.splitlines() if "p2point)" in line)
+    values = json.loads(bench("metrics", cloud, "moved.ply", "--peak", 63, "--json", cwd=tmp_path).stdout)
+    assert float(lines["mseF,PSNR (p2point)"]) == pytest.approx(values["d1_psnr_db"], rel=1e-6)
+    assert values["passport"]["peak"] == 63
+
+
+def test_a_run_of_all_codecs_ends_with_a_report_and_another_run_does_nothing(tmp_path):
+    arguments = ("run", "--codecs", "all", "--clouds", "tiny-*", "--rates", "r01,r02,r03,lossless")
+    first = bench(*arguments, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    page = first.stdout.splitlines()[-1].removeprefix("report: ")
+    assert (tmp_path / page).stat().st_size > 10_000
+    again = bench(*arguments, cwd=tmp_path)
+    assert "from before" in again.stdout
+    status = bench("status", "runs/synthetic", cwd=tmp_path)
+    assert "complete" in status.stdout
+    same = bench("compare", "runs/synthetic", "runs/synthetic", cwd=tmp_path)
+    assert same.returncode == 0, same.stdout
+
+
+def test_a_failing_job_is_exit_code_1(tmp_path):
+    module = tmp_path / "bad.py"
+    module.write_text(
+        "from pccbench.codecs.base import Codec, CodecCard, Rate\n"
+        "class Bad(Codec):\n"
+        "    name = 'bad'\n"
+        "    def rates(self): return [Rate('r01')]\n"
+        "    def encode(self, cloud, rate): raise ValueError('no')\n"
+        "    def decode(self, data): raise ValueError('no')\n"
+        "    def card(self): return CodecCard('1')\n"
+    )
+    done = bench(
+        *("run", "--codecs", "bad,raw", "--codec-module", module, "--clouds", "tiny-*", "--no-report"), cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert "encode_failed: bad r01" in done.stderr
+    (tmp_path / "broken.py").write_text("def broken(:\n")
+    assert "broken.py:1" in refused("run", "--codec-module", "broken.py", cwd=tmp_path)
+
+
+def test_lists(tmp_path):
+    assert "octree" in bench("codecs", cwd=tmp_path).stdout
+    assert "r01" in bench("codecs", "octree", cwd=tmp_path).stdout
+    assert "8ivfb" in bench("datasets", cwd=tmp_path).stdout
+    assert "cores" in bench("doctor", cwd=tmp_path).stdout
+
+
+def test_start_up_imports_nothing_heavy(tmp_path):
+    code = (
+        "import sys; sys.argv = ['bench', 'codecs']\n"
+        "from pccbench.bench.cli import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'torch', 'open3d', 'matplotlib', 'pandas', 'numba', 'DracoPy'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "[]"
