@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from .cloud import PointCloud
@@ -100,10 +100,19 @@ class Codec(ABC):
 
     An instance is created once in each worker process, without arguments, and may be used for many clouds and
     rates; what it returns must not depend on what it did before.  The constructor raises
-    `CodecUnavailableError` where a tool or dependency is missing; it must be cheap (no weights loaded).
+    `CodecUnavailableError` where a tool or dependency is missing; it must be cheap (no weights loaded, nothing
+    heavy imported).
+
+    Attributes:
+        name: what `--codecs` selects; lower case, words joined by hyphens.
+        title: name for lists of codecs, known without an instance; else the card's is used.
+        tool: name of the external program whose path the constructor takes as its only argument, `executable`
+            (None where the user named no path); None for a codec without.
     """
 
     name: str
+    title: ClassVar[str] = ""
+    tool: ClassVar[str | None] = None
 
     @abstractmethod
     def rates(self) -> list[Rate]:

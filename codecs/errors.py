@@ -21,3 +21,11 @@ class BitstreamError(CodecError):
 
 class CodecUnavailableError(PccbenchError):
     """A codec cannot run on this machine: says what is missing and the remedy."""
+
+
+class UnknownCodecError(PccbenchError, LookupError):
+    """No codec has that name: shows the near matches."""
+
+
+class CodecModuleError(PccbenchError):
+    """A file of codecs cannot be used: names the file and says what is wrong with it."""
