@@ -1,0 +1,1 @@
+"""Prepare: training blocks from meshes or procedural surfaces."""
