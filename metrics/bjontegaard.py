@@ -54,6 +54,8 @@ class Thresholds:
         max_dominated: share of a curve's points that may be dropped as dominated by cheaper and better ones.
         max_spread: disagreement of the methods allowed, in log rate (0.01 is 1 % of rate) ...
         max_spread_of_effect: ... or as a share of the effect itself, whichever is more.
+        max_dip: fall of rate allowed along the drawn curve where quality rises, as a share of rate; akima dips
+            a little beside steep stretches, which the spread would show if it mattered.
         sign_floor_pct: methods that disagree about the sign matter only above this size of BD-rate.
     """
 
@@ -64,6 +66,7 @@ class Thresholds:
     max_dominated: float = 1 / 3
     max_spread: float = 0.01
     max_spread_of_effect: float = 0.10
+    max_dip: float = 0.01
     sign_floor_pct: float = 0.1
 
 
@@ -237,7 +240,7 @@ def certified_bd(
         *_doubts_of_curves(anchor, test, thresholds),
         *_doubts_of_overlap(quality, anchor, test, thresholds),
         *_doubts_of_methods(by_method, log_ratios, method, thresholds),
-        *_doubts_of_shape(anchor, test, quality, method),
+        *_doubts_of_shape(anchor, test, quality, method, limits=thresholds),
     ]
     return BDResult(
         bd_rate_pct=by_method[method],
@@ -341,7 +344,7 @@ def _fault(rate: float | None, quality: float | None) -> str:
     if rate <= 0:
         return "rate is zero" if rate == 0 else "rate is negative"
     if quality is None:
-        return "no quality (lossless or not measured)"
+        return "lossless or not measured"
     if quality == math.inf:
         return "lossless: infinite quality"
     return "quality is minus infinity" if quality == -math.inf else ""
@@ -452,7 +455,9 @@ def _doubts_of_methods(
     return []
 
 
-def _doubts_of_shape(anchor: _Curve, test: _Curve, quality: Overlap, method: Method) -> list[str]:
+def _doubts_of_shape(
+    anchor: _Curve, test: _Curve, quality: Overlap, method: Method, *, limits: Thresholds
+) -> list[str]:
     """A curve drawn through rising points must rise; the cubic and, rarely, akima overshoot."""
     import bjontegaard
 
@@ -461,12 +466,13 @@ def _doubts_of_shape(anchor: _Curve, test: _Curve, quality: Overlap, method: Met
         *pairs, method=method, require_matching_points=False, interpolators=True, min_overlap=0
     )
     grid = np.linspace(quality.low, quality.high, 256)
-    names = [
-        curve.name
-        for curve, drawn in zip((anchor, test), curves, strict=True)
-        if (np.diff(drawn(grid)) < -1e-9).any()
-    ]
-    return [f"the {method} curve of the {name} does not rise everywhere" for name in names]
+    doubts = []
+    for curve, drawn in zip((anchor, test), curves, strict=True):
+        log_rate = drawn(grid)
+        dip = 10 ** float((np.maximum.accumulate(log_rate) - log_rate).max()) - 1
+        if dip > limits.max_dip:
+            doubts.append(f"the {method} curve of the {curve.name} does not rise everywhere")
+    return doubts
 
 
 def _uncomputable(method: Method, anchor: _Curve, test: _Curve) -> str:

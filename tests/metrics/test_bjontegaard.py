@@ -128,7 +128,7 @@ def test_trisoup_against_octree_of_tmc3(shared):
     result = certified_bd(*octree, *trisoup)
     assert result.verdict == "OK", result.reason
     assert result.bd_rate_pct == pytest.approx(-86.35, abs=0.01)
-    assert [point.reason for point in result.dropped] == ["no quality (lossless or not measured)"]
+    assert [point.reason for point in result.dropped] == ["lossless or not measured"]
     reverse = certified_bd(*trisoup, *octree)
     assert (1 + result.bd_rate_pct / 100) * (1 + reverse.bd_rate_pct / 100) == pytest.approx(1)
     assert reverse.bd_psnr_db == pytest.approx(-result.bd_psnr_db)
@@ -185,8 +185,8 @@ def test_curves_without_a_common_rate_have_no_bd_psnr():
         ([], [], "the test has 0 usable points, and 2 are needed"),
         ([0.5], [60], "the test has 1 usable point, and 2 are needed"),
         ([0.7], [math.inf], "the test has 0 usable points of 1 (lossless: infinite quality), and 2 are needed"),
-        ([0.5, 0.7], [60, None], "the test has 1 usable point of 2 (no quality (lossless or not measured)), and 2"),
-        ([0.5, 0.7], [60, math.nan], "the test has 1 usable point of 2 (no quality (lossless or not measured))"),
+        ([0.5, 0.7], [60, None], "the test has 1 usable point of 2 (lossless or not measured), and 2"),
+        ([0.5, 0.7], [60, math.nan], "the test has 1 usable point of 2 (lossless or not measured)"),
         ([0, 0.7], [60, 61], "the test has 1 usable point of 2 (rate is zero)"),
         ([-1, 0.7], [60, 61], "the test has 1 usable point of 2 (rate is negative)"),
         ([None, 0.7], [60, 61], "the test has 1 usable point of 2 (no rate)"),

@@ -1,0 +1,431 @@
+"""Page: the self-contained HTML report, filled from tables, plots and provenance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .bd import MEAN
+from .frame import (
+    Section,
+    clouds_of,
+    codec_flags,
+    codecs_of,
+    command_again,
+    fingerprint,
+    ok,
+    title_of,
+)
+from .plots import Plot
+from .published import references
+from .svg import inline_svg
+from .table import Table
+from .tables import codecs_table, count_ok, failures_table, unavailable_table
+from .text import MISSING, integer, is_missing, listed, number, plural, significant
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+GLOSSARY = (
+    (
+        "rate",
+        "8 x the bytes given to the decoder / points of the input cloud. The decoder is sealed: a process of its own "
+        "that never saw the cloud, with nothing but these bytes.",
+    ),
+    (
+        "D1, D2",
+        "MPEG's point-to-point and point-to-plane distortion between the input and what the sealed decoder returned: "
+        "the larger of the two directions' mean squared errors.",
+    ),
+    (
+        "PSNR",
+        "10 log10(3 peak² / mse), with the peak of the passport. A cloud decoded without any error has none and is "
+        "called lossless.",
+    ),
+    (
+        "BD-rate, BD-PSNR",
+        "mean difference of log rate at equal PSNR, and of PSNR at equal log rate, against the anchor, by "
+        "Bjøntegaard's method with the interpolation named. Lossless points have no PSNR and cannot enter.",
+    ),
+    (
+        "OK",
+        "enough measured points of both curves lie inside a sizeable common interval, the curves rise, and the "
+        "interpolations agree.",
+    ),
+    ("anchor, test", "the codec compared with, and the one compared; the reasons of verdicts speak of them so."),
+    ("WEAK", "one of these does not hold; the reason stands beside the figure. Do not quote it without."),
+    (
+        "REFUSED",
+        "there is no figure: the curves share no quality, a curve has less than two points, or it is untrained.",
+    ),
+    (
+        "time",
+        "wall clock around encode or decode alone, after a warm-up; the median where a call was repeated.",
+    ),
+    ("memory", "peak resident memory of the codec's worker and its children during the call."),
+    ("mean", "over the clouds that every compared codec finished at all its rates, never over survivors."),
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the page shows of the rows of one passport."""
+
+    section: Section
+    summaries: Sequence[Table]
+    matrices: Sequence[Table]
+    certificates: Sequence[Table]
+    rates: Sequence[Table]
+    curves: Sequence[Plot]
+    costs: Sequence[Plot]
+    bd: pd.DataFrame = field(repr=False)
+
+    @property
+    def tables(self) -> list[Table]:
+        """All tables, in the order of the page."""
+        return [*self.summaries, *self.matrices, *self.certificates, *self.rates]
+
+    @property
+    def plots(self) -> list[Plot]:
+        """All plots, in the order of the page."""
+        return [*self.curves, *self.costs]
+
+
+def render_page(
+    frame: pd.DataFrame, parts: Sequence[Part], provenance: Mapping[str, Any], anchors: Sequence[str]
+) -> str:
+    """The page as HTML text; it needs nothing but itself."""
+    import jinja2
+    from markupsafe import Markup, escape
+
+    def flags(text: str) -> Markup:
+        """A codec's flags, set apart from its name."""
+        marked = escape(text)
+        for flag in ("untrained", "contaminated"):
+            marked = marked.replace(f"[{flag}]", Markup('<span class="flag">[{}]</span>').format(flag))
+        return marked
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["flags"] = flags
+    return environment.get_template("report.html").render(
+        css=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        js=(_TEMPLATES / "report.js").read_text(encoding="utf-8"),
+        page=_page(frame, parts, provenance, anchors),
+    )
+
+
+def _page(
+    frame: pd.DataFrame, parts: Sequence[Part], provenance: Mapping[str, Any], anchors: Sequence[str]
+) -> dict[str, Any]:
+    unavailable = provenance.get("unavailable") or {}
+    missing = [f"{cloud} ({dataset})" for dataset, clouds in _missing(provenance).items() for cloud in clouds]
+    datasets = list(dict.fromkeys(frame["dataset"]))
+    return {
+        "title": f"{plural(len(codecs_of(frame)), 'point cloud codec')} on {listed(datasets)}",
+        "lead": _lead(frame, provenance),
+        "facts": _facts(frame, provenance, anchors),
+        "notices": _notices(frame, parts, provenance),
+        "findings": [finding for part in parts for finding in findings(part.section.rows, part.bd, anchors)],
+        "parts": [_part(part) for part in parts],
+        "references": references([cloud for _, cloud in clouds_of(frame)], frozenset(ok(frame)["codec"])),
+        "failures": failures_table(frame) if len(ok(frame)) < len(frame) else None,
+        "unavailable": unavailable_table(unavailable) if unavailable else None,
+        "missing_clouds": listed(missing),
+        "codecs": codecs_table(frame),
+        "glossary": GLOSSARY,
+        "provenance": _provenance(frame, provenance),
+        "ledger_caption": f"{plural(len(frame), 'job')} of the run. {count_ok(frame)}.",
+        "jobs": _jobs(frame, provenance),
+        "footer": f"Made by pccbench {provenance.get('pccbench', '')} from rows {fingerprint(frame)[:16]}.",
+    }
+
+
+def _part(part: Part) -> dict[str, Any]:
+    section = part.section
+    prefix = f"p{section.label.lower()}-"
+
+    def drawn(plots: Sequence[Plot]) -> list[dict[str, str]]:
+        return [
+            {
+                "name": plot.name,
+                "title": plot.title,
+                "caption": plot.caption,
+                "svg": inline_svg(plot.svg, plot.name, plot.tips, plot.title),
+            }
+            for plot in plots
+        ]
+
+    peaks: dict[str, list[str]] = {}
+    for (_, cloud), entries in section.peaks.items():
+        for name, value in entries.items():
+            peaks.setdefault(f"{name} {_plain(value)}", []).append(cloud)
+    passport = [(name.replace("_", " "), _plain(value)) for name, value in section.passport.items()]
+    if len(peaks) == 1:
+        name, _, value = next(iter(peaks)).partition(" ")
+        passport.append((name, value))
+    else:
+        passport += [(text, f"on {listed(clouds)}") for text, clouds in peaks.items()]
+    return {
+        "id": prefix,
+        "label": section.label,
+        "summaries": part.summaries,
+        "matrices": part.matrices,
+        "certificates": part.certificates,
+        "rates": part.rates,
+        "curves": drawn(part.curves),
+        "costs": drawn(part.costs),
+        "passport": passport,
+    }
+
+
+def _missing(provenance: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+    return provenance.get("missing_clouds") or {}
+
+
+def _lead(frame: pd.DataFrame, provenance: Mapping[str, Any]) -> str:
+    clouds = [cloud for _, cloud in clouds_of(frame)]
+    named = listed(clouds) if len(clouds) <= 6 else f"{listed(clouds[:3])} and {len(clouds) - 3} more clouds"
+    titles = [title_of(frame, codec) for codec in codecs_of(frame)]
+    text = f"{listed(titles)} on {named}: real bitstreams, decoded by processes that had nothing else."
+    missing = sum(map(len, _missing(provenance).values()))
+    if missing:
+        text += (
+            f" {plural(missing, 'cloud')} that was asked for is not here."
+            if missing == 1
+            else (f" {missing} clouds that were asked for are not here.")
+        )
+    return text
+
+
+def _facts(frame: pd.DataFrame, provenance: Mapping[str, Any], anchors: Sequence[str]) -> list[tuple[str, str, str]]:
+    threads = sorted({int(value) for value in map(number, frame["threads"]) if value is not None})
+    repeats = max((len(samples) for samples in frame["encode_s_samples"]), default=0)
+    commit = provenance.get("git_commit")
+    clean = {True: "clean tree", False: "tree had changes"}.get(provenance.get("git_clean"), "")  # type: ignore[arg-type]
+    started = str(provenance.get("started_at") or MISSING)
+    machine = [
+        plural(int(cores), "core") if (cores := number(provenance.get("usable_cores"))) else "",
+        f"{memory:.0f} GB" if (memory := number(provenance.get("memory_gb"))) else "",
+    ]
+    timing = [f"{listed([str(n) for n in threads])} threads a job" if threads else "", f"{plural(repeats, 'repeat')}"]
+    return [
+        ("jobs ok", f"{len(ok(frame))} of {len(frame)}", ""),
+        ("clouds", str(len(clouds_of(frame))), listed(list(dict.fromkeys(frame["dataset"])))),
+        ("BD anchor", title_of(frame, anchors[0]) if anchors else "none", _second(frame, anchors)),
+        ("machine", str(provenance.get("cpu") or MISSING), ", ".join(filter(None, machine))),
+        ("timing", timing[0] or MISSING, timing[1]),
+        ("code", str(commit)[:10] if commit else f"pccbench {provenance.get('pccbench', MISSING)}", clean),
+        ("started", started[:10], started[11:19] + " UTC" if len(started) > 18 else ""),
+    ]
+
+
+def _second(frame: pd.DataFrame, anchors: Sequence[str]) -> str:
+    return f"and {listed([title_of(frame, name) for name in anchors[1:]])}" if len(anchors) > 1 else ""
+
+
+def _notices(frame: pd.DataFrame, parts: Sequence[Part], provenance: Mapping[str, Any]) -> list[str]:
+    """What a reader must know before believing a figure."""
+    notices = [notice for codec in codecs_of(frame) for notice in _flag_notices(frame, codec)]
+    failed = len(frame) - len(ok(frame))
+    unavailable = list(provenance.get("unavailable") or {})
+    conditional = [
+        (failed, f"{plural(failed, 'job')} did not succeed; see Failures."),
+        (unavailable, f"Could not run on this machine: {listed(unavailable)}."),
+        *(
+            (clouds, f"Not there, of {name}: {listed(list(clouds))}.")
+            for name, clouds in _missing(provenance).items()
+        ),
+        (
+            frame["shares_cores"].any(),
+            "Some jobs shared cores with others while they were timed; their times are upper bounds.",
+        ),
+        (len(parts) > 1, f"The rows have {len(parts)} metric passports; each has tables and plots of its own."),
+        (provenance.get("git_clean") is False, "The source tree had changes that were not committed."),
+    ]
+    return [*notices, *(text for holds, text in conditional if holds)]
+
+
+def _flag_notices(frame: pd.DataFrame, codec: str) -> list[str]:
+    flags = codec_flags(frame, codec)
+    title = title_of(frame, codec).split(" [")[0]
+    notices = []
+    if "untrained" in flags:
+        notices.append(f"{title} ran with untrained weights; its figures say nothing about the method.")
+    if "contaminated" in flags:
+        mine = frame[(frame["codec"] == codec) & frame["contaminated"]]
+        notices.append(f"{title} was trained on {listed(list(dict.fromkeys(mine['cloud'])))}, which it is tested on.")
+    return notices
+
+
+def findings(rows: pd.DataFrame, bd: pd.DataFrame, anchors: Sequence[str]) -> list[str]:
+    """The run in a few sentences, from figures that deserve it: flagged codecs and refused figures have no part."""
+    clean = [codec for codec in codecs_of(rows) if not codec_flags(rows, codec)]
+    sentences = []
+    means = bd[
+        (bd["cloud"] == MEAN) & (bd["metric"] == "d1") & (bd["verdict"] != "REFUSED") & bd["codec"].isin(clean)
+    ]
+    for anchor in anchors:
+        mine = means[means["anchor"] == anchor].sort_values("bd_rate_pct")
+        words = [_saving(rows, record) for record in mine.to_dict("records")]
+        if words:
+            over = sorted({int(n) for n in mine["n_clouds"]})
+            sentences.append(
+                f"Bits at equal D1 PSNR against {title_of(rows, anchor)}, mean of {plural(over[-1], 'cloud')}: "
+                f"{'; '.join(words)}."
+            )
+    lossless = _lossless(rows, clean)
+    if lossless:
+        sentences.append(lossless)
+    speed = _fastest(rows, [codec for codec in clean if codec != "raw"])
+    if speed:
+        sentences.append(speed)
+    return sentences
+
+
+def _saving(rows: pd.DataFrame, record: Mapping[Any, Any]) -> str:
+    value = float(record["bd_rate_pct"])
+    if value <= 100:
+        text = f"{abs(value):.1f} % {'fewer' if value < 0 else 'more'}"
+    else:
+        text = f"{1 + value / 100:.1f} times as many"
+    weak = " (weak)" if record["verdict"] == "WEAK" else ""
+    return f"{title_of(rows, record['codec'])} {text}{weak}"
+
+
+def _lossless(rows: pd.DataFrame, codecs: Sequence[str]) -> str:
+    """Who is smallest without loss, over the clouds that all of them coded without loss."""
+    done = ok(rows)
+    done = done[done["lossless"]]
+    best = {}
+    for codec in codecs:
+        mine = done[done["codec"] == codec]
+        if len(mine) and codec != "raw":
+            best[codec] = {
+                (dataset, cloud): float(rate)
+                for dataset, cloud, rate in zip(mine["dataset"], mine["cloud"], mine["rate_bpp"], strict=True)
+            }
+    common = set.intersection(*map(set, best.values())) if best else set()
+    if len(best) < 2 or not common:
+        return ""
+    means = sorted((sum(values[cloud] for cloud in common) / len(common), codec) for codec, values in best.items())
+    smallest = means[0][0]
+    words = [
+        f"{title_of(rows, codec)} {value:.4f} bpp"
+        + (f" (+{100 * (value / smallest - 1):.1f} %)" if value > smallest else "")
+        for value, codec in means
+    ]
+    return f"Lossless, mean of {plural(len(common), 'cloud')}: {', '.join(words)}."
+
+
+def _fastest(rows: pd.DataFrame, codecs: Sequence[str]) -> str:
+    words = []
+    for phase in ("encode", "decode"):
+        speeds = []
+        for codec in codecs:
+            mine = ok(rows[rows["codec"] == codec])
+            values = [
+                1e6 * seconds / points
+                for seconds, points in zip(
+                    map(number, mine[f"{phase}_s"]), map(number, mine["points_in"]), strict=True
+                )
+                if seconds is not None and points
+            ]
+            if values:
+                speeds.append((float(pd.Series(values).median()), codec))
+        if len(speeds) > 1:
+            value, codec = min(speeds)
+            words.append(f"fastest {phase}r: {title_of(rows, codec)}, {significant(value)} s")
+    return f"Per million points, median over jobs: {'; '.join(words)}." if words else ""
+
+
+def _provenance(frame: pd.DataFrame, provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    skip = {"unavailable", "missing_clouds", "sessions", "packages", "spec"}
+    pairs = [(name.replace("_", " "), _plain(value)) for name, value in provenance.items() if name not in skip]
+    packages = provenance.get("packages") or {}
+    if packages:
+        pairs.append(
+            ("packages", ", ".join(f"{name} {version or 'not there'}" for name, version in packages.items()))
+        )
+    spec = provenance.get("spec") or {}
+    if spec:
+        pairs.append(("run", ", ".join(f"{name} {_plain(value)}" for name, value in spec.items())))
+    sessions = provenance.get("sessions") or []
+    if len(sessions) > 1:
+        machines = list(dict.fromkeys(str(session.get("cpu")) for session in sessions))
+        text = f"{len(sessions)}, the last one is described here"
+        if len(machines) > 1:
+            text += f"; on different machines: {listed(machines)}"
+        pairs.append(("sessions", text))
+    pairs.append(("rows sha256", fingerprint(frame)))
+    return pairs
+
+
+def _plain(value: Any) -> str:
+    if is_missing(value):
+        return "not known"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plain(item)}" for name, item in value.items()) or MISSING
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value)) or MISSING
+    return str(value)
+
+
+def _jobs(frame: pd.DataFrame, provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
+    spec = provenance.get("spec") or {}
+    titles = {codec: title_of(frame, codec).split(" [")[0] for codec in codecs_of(frame)}
+    jobs = []
+    for row in frame.to_dict("records"):
+        size = number(row["size_bytes"])
+        jobs.append(
+            {
+                "id": row["row_id"],
+                "codec": titles[row["codec"]],
+                "flags": " ".join(
+                    flag
+                    for flag, on in (("untrained", not row["trained"]), ("contaminated", row["contaminated"]))
+                    if on
+                ),
+                "rate": row["rate"],
+                "cloud": row["cloud"],
+                "status": row["status"],
+                "bytes": size,
+                "size": MISSING if size is None else integer(size),
+                "command": command_again(row, spec),
+                "identities": _identities(row),
+            }
+        )
+    return jobs
+
+
+def _identities(row: Mapping[Any, Any]) -> list[tuple[str, str]]:
+    pairs = [("job", row["job_key"])]
+    for name, key in (("stream sha256", "stream_sha256"), ("cloud sha256", "cloud_sha256")):
+        if row[key]:
+            pairs.append((name, row[key]))
+    if row["sections"]:
+        parts = ", ".join(f"{name} {integer(size)}" for name, size in row["sections"].items())
+        estimated = number(row.get("estimated_bits"))
+        pairs.append(("bytes:", parts + (f"; estimated {integer(estimated / 8)}" if estimated is not None else "")))
+    if row["parameters"]:
+        pairs.append(("rate:", ", ".join(f"{name} {_plain(value)}" for name, value in row["parameters"].items())))
+    times = [
+        f"{phase} {' '.join(significant(value) for value in row[f'{phase}_s_samples'])} s"
+        for phase in ("encode", "decode")
+        if len(row[f"{phase}_s_samples"]) > 1 and all(math.isfinite(v) for v in row[f"{phase}_s_samples"])
+    ]
+    if times:
+        pairs.append(("repeats:", ", ".join(times)))
+    return pairs

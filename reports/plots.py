@@ -1,0 +1,294 @@
+"""Plots: rate-distortion curves of each cloud, and what each codec costs in time and memory.
+
+Figures are made without pyplot: no global state, no display.  Every measured point carries the anchor of its row, so
+that in the page it leads to the job behind it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from .bd import METRICS
+from .frame import codec_flags, codecs_of, is_lossless, of_cloud, ok, require_one_passport, title_of
+from .published import PUBLISHED_MARK as _PUBLISHED_MARK
+from .published import PublishedCurve, published_curves
+from .style import GRID, INK, PUBLISHED, CodecStyle, codec_styles, published_marker
+from .svg import to_svg
+from .text import bpp, number, significant
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_RC = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10,
+    "axes.labelsize": 10,
+    "axes.titlesize": 11,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.fontsize": 9,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+}
+_LABELS = {"d1": "D1 (point to point)", "d2": "D2 (point to plane)"}
+_LOSSLESS_LABEL = "lossless rate"
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure with what a page needs to say about it.
+
+    Attributes:
+        name: safe as a file name.
+        title: heading.
+        caption: what it shows, with the citations of published curves.
+        figure: matplotlib's.
+        tips: row anchor -> tooltip of the point.
+    """
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+    tips: Mapping[str, str]
+
+    @cached_property
+    def svg(self) -> str:
+        """The figure as an SVG file, drawn once for the page and for the folder."""
+        text = to_svg(self.figure)
+        self.figure.set_layout_engine("none")  # what the first drawing laid out need not be laid out again
+        return text
+
+
+def rd_plot(rows: pd.DataFrame, dataset: str, cloud: str, name: str) -> Plot | None:
+    """PSNR over rate of every codec on one cloud, D1 and D2 side by side; None when no job of it succeeded.
+
+    Args:
+        rows: prepared rows of one passport, of all clouds (so that a codec looks the same on each).
+        dataset: data set of the cloud.
+        cloud: the cloud.
+        name: file name of the plot.
+
+    Raises:
+        MixedPassportsError: the rows are of several passports.
+    """
+    require_one_passport(rows)
+    codecs = codecs_of(rows)
+    mine = of_cloud(rows, dataset, cloud)
+    done = ok(mine)
+    metrics = [metric for metric in METRICS if done[f"{metric}_mse"].map(number).notna().any()]
+    if not metrics:
+        return None
+    flagged = [codec for codec in codecs if codec_flags(mine, codec)]
+    styles = codec_styles(codecs, flagged)
+    published = published_curves(cloud, frozenset(done["codec"]))
+    tips: dict[str, str] = {}
+    with _style():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5.6 * len(metrics), 4.9), layout="constrained")
+        axes = figure.subplots(1, len(metrics), squeeze=False)[0]
+        for axis, metric in zip(axes, metrics, strict=True):
+            _published(axis, published, metric)
+            for codec in codecs:
+                of_codec = done[done["codec"] == codec]
+                tips |= {row["row_id"]: _tip(row, title_of(mine, codec)) for row in of_codec.to_dict("records")}
+                _measured(axis, of_codec, title_of(mine, codec), metric, style=styles[codec])
+            _finish_rd(axis, done, metric, styles)
+        _legend(figure, axes)
+    caption = f"{cloud}. Solid: measured here, rate from the bytes given to a sealed decoder."
+    if any(is_lossless(row, metric) for row in done.to_dict("records") for metric in metrics):
+        caption += " Triangles on the upper edge: lossless rates, which have no PSNR."
+    if published:
+        caption += f" Dashed: published, not measured here: {'; '.join(curve.citation for curve in published)}."
+    if flagged:
+        caption += " Dotted: untrained, or trained on this cloud, as the legend says."
+    return Plot(name, cloud, caption, figure, tips)
+
+
+def _style() -> Any:
+    import matplotlib
+
+    return matplotlib.rc_context(_RC)
+
+
+def _published(axis: Axes, curves: Sequence[PublishedCurve], metric: str) -> None:
+    for curve in curves:
+        points = [(x, y) for x, y in zip(curve.rate_bpp, curve.quality(metric), strict=True) if y is not None]
+        if points:
+            x, y = zip(*points, strict=True)
+            axis.plot(
+                x,
+                y,
+                linestyle=(0, (4, 2)),
+                linewidth=0.9,
+                color=PUBLISHED,
+                marker=published_marker(curve.codec),
+                markersize=4,
+                markerfacecolor="none",
+                markeredgewidth=0.8,
+                label=curve.label,
+                zorder=2,
+            )
+
+
+def _measured(axis: Axes, rows: pd.DataFrame, title: str, metric: str, *, style: CodecStyle) -> None:
+    points = []
+    for row in rows.to_dict("records"):
+        rate, quality = number(row["rate_bpp"]), number(row[f"{metric}_psnr_db"])
+        if rate and quality is not None:
+            points.append((rate, quality, row["row_id"]))
+    if not points:
+        return
+    x, y, ids = zip(*sorted(points), strict=True)
+    axis.plot(x, y, linestyle=style.dashes, linewidth=1.7, color=style.color, zorder=3)
+    marks = axis.scatter(x, y, s=30, marker=style.marker, color=style.color, linewidths=1.2, zorder=4)
+    marks.set_urls([f"#{row_id}" for row_id in ids])
+    axis.plot([], [], linestyle=style.dashes, linewidth=1.7, color=style.color, marker=style.marker, label=title)
+
+
+def _tip(row: Mapping[Any, Any], title: str) -> str:
+    """What a point says when it is pointed at."""
+    qualities = [(metric.upper(), number(row[f"{metric}_psnr_db"])) for metric in METRICS]
+    words = [f"{name} {value:.2f} dB" for name, value in qualities if value is not None]
+    rate = number(row["rate_bpp"])
+    return f"{title} {row['rate']}: {', '.join([f'{bpp(rate or 0)} bpp', *words])}"
+
+
+def _finish_rd(axis: Axes, done: pd.DataFrame, metric: str, styles: Mapping[str, CodecStyle]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    # Lossless rates have no PSNR; they are marked on the upper edge, where they fall near the curves.
+    edge = axis.get_xaxis_transform()
+    marked = False
+    for row in done.to_dict("records"):
+        rate, color = number(row["rate_bpp"]), styles[row["codec"]].color
+        if rate and is_lossless(row, metric) and low <= rate <= 3 * high:
+            axis.plot([rate], [1], marker="v", markersize=7, color=color, transform=edge, clip_on=False, zorder=5)
+            marked = True
+    if marked:
+        axis.plot([], [], linestyle="none", marker="v", markersize=7, color=PUBLISHED, label=_LOSSLESS_LABEL)
+    decades = math.log10(axis.get_xlim()[1] / axis.get_xlim()[0])
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 3 else (1,)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.grid(visible=True, which="major")
+    axis.set_axisbelow(True)
+    axis.set_xlabel("rate, bits per input point")
+    axis.set_ylabel(f"{metric.upper()} PSNR, dB")
+    axis.set_title(_LABELS[metric], loc="left", pad=10)
+
+
+def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """One legend under both panels: measured curves first, then the published."""
+    entries: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    rank = {label: (_PUBLISHED_MARK in label) + 2 * (label == _LOSSLESS_LABEL) for label in entries}
+    labels = sorted(entries, key=rank.__getitem__)
+    if labels:
+        columns = min(len(labels), 4)
+        # matplotlib fills columns first; reorder so that one reads along the rows.
+        order = [i for column in range(columns) for i in range(column, len(labels), columns)]
+        labels = [labels[i] for i in order]
+        figure.legend(
+            [entries[label] for label in labels],
+            labels,
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+            handlelength=2.6,
+            columnspacing=1.8,
+        )
+
+
+def cost_plot(rows: pd.DataFrame, name: str) -> Plot | None:
+    """Time and memory of each codec over its jobs: a dot for each job, a bar at the median; None without times."""
+    require_one_passport(rows)
+    done = ok(rows)
+    done = done[done["encode_s"].map(number).notna() & done["decode_s"].map(number).notna()]
+    codecs = codecs_of(done) if len(done) else []
+    if not codecs:
+        return None
+    styles = codec_styles(codecs_of(rows), [codec for codec in codecs if codec_flags(rows, codec)])
+    titles = [title_of(rows, codec) for codec in codecs]
+    tips: dict[str, str] = {}
+    panels = [
+        ("encode_s", "encode, s per million points"),
+        ("decode_s", "decode, s per million points"),
+        ("encode_peak_mb", "encoder peak, MB"),
+        ("decode_peak_mb", "decoder peak, MB"),
+    ]
+    with _style():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(11.2, 0.9 + 0.34 * len(codecs)), layout="constrained")
+        axes = figure.subplots(1, len(panels), sharey=True)
+        for axis, (column, label) in zip(axes, panels, strict=True):
+            for position, codec in enumerate(codecs):
+                _cost_row(axis, done[done["codec"] == codec], position, column, styles[codec])
+            _finish_cost(axis, label)
+        axes[0].set_yticks(range(len(codecs)), titles)
+        axes[0].set_ylim(len(codecs) - 0.5, -0.5)
+    caption = "Time and memory of each codec: a dot for each job that succeeded, a bar at their median."
+    if done["shares_cores"].any():
+        caption += " Some jobs shared cores with others while they were timed."
+    return Plot(name, "Time and memory", caption, figure, tips)
+
+
+def _cost_row(axis: Axes, rows: pd.DataFrame, position: int, column: str, style: CodecStyle) -> None:
+    values = []
+    for value, points in zip(map(number, rows[column]), map(number, rows["points_in"]), strict=True):
+        if value is not None and value > 0 and points:
+            values.append(1e6 * value / points if column.endswith("_s") else value)
+    if not values:
+        return
+    axis.scatter(values, [position] * len(values), s=16, color=style.color, alpha=0.45, linewidths=0, zorder=3)
+    median = float(pd.Series(values).median())
+    axis.scatter([median], [position], s=160, marker="|", color=style.color, linewidths=2.4, zorder=4)
+    axis.annotate(
+        significant(median, 2),
+        (median, position),
+        textcoords="offset points",
+        xytext=(0, 8),
+        ha="center",
+        fontsize=8,
+        color=INK,
+    )
+
+
+def _finish_cost(axis: Axes, label: str) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    # Never less than a decade and a half, else a small difference looks large and the axis has no tick.
+    middle, reach = math.sqrt(low * high), max(math.sqrt(high / low) * 1.3, 10**0.75)
+    axis.set_xlim(middle / reach, middle * reach)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1,) if reach > 10 else (1, 2, 5)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.grid(visible=True, which="major", axis="x")
+    axis.set_axisbelow(True)
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    axis.set_xlabel(label)

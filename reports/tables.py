@@ -1,0 +1,486 @@
+"""Tables: what a report says in figures, built from prepared rows and BD figures."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from .bd import MEAN, MEAN_CURVE, METHODS, METRICS
+from .frame import (
+    clouds_of,
+    codecs_of,
+    compared_codecs,
+    finished_clouds,
+    is_lossless,
+    of_cloud,
+    ok,
+    one_peak,
+    rates_of,
+    require_one_passport,
+    title_of,
+)
+from .table import Cell, Column, Table, missing_cell, text_cell
+from .text import MISSING, bpp, integer, is_missing, listed, number, percent, plural, signed, significant
+
+#: From this many clouds on, the matrix of BD figures would be wider than a page.
+MAX_MATRIX_CLOUDS = 5
+
+_VERDICTS = "OK: trustworthy; WEAK: doubtful, see the note; REFUSED: no figure, see the note"
+_LABELS = {"d1": "D1", "d2": "D2"}
+
+
+def count_ok(rows: pd.DataFrame) -> str:
+    """`54 of 60 jobs ok`."""
+    return f"{len(ok(rows))} of {plural(len(rows), 'job')} ok"
+
+
+def _words(titles: Mapping[str, str], codec: str) -> Cell:
+    title = titles.get(codec, codec)
+    return Cell(title, sort=title.lower(), tip=codec if codec != title else "")
+
+
+def _lossless_only(rows: pd.DataFrame, codec: str) -> bool:
+    """Whether a codec claims no lossy rate, so that it has a point and no curve."""
+    return bool(rows.loc[rows["codec"] == codec, "lossless"].all())
+
+
+def _titles(rows: pd.DataFrame) -> dict[str, str]:
+    return {codec: title_of(rows, codec) for codec in codecs_of(rows)}
+
+
+def _figure(value: Any, write: Any, note: str = "") -> Cell:
+    """A cell of a figure, or of its absence."""
+    figure = number(value)
+    return missing_cell(note) if figure is None else Cell(write(figure), sort=figure)
+
+
+# --- BD -----------------------------------------------------------------------------------------------------------
+
+
+def _bd_cell(record: Mapping[str, Any] | None, column: str = "bd_rate_pct") -> Cell:
+    """A BD figure with its verdict; the reason is its note."""
+    if record is None:
+        return missing_cell()
+    value = number(record[column])
+    reason = record["reason"] or ""
+    if column == "bd_psnr_db" and record["verdict"] != "REFUSED":
+        reason = "; ".join(filter(None, [reason, record["psnr_reason"] or ""]))
+    if value is None:
+        return Cell("", note=reason, badge="REFUSED") if record["verdict"] == "REFUSED" else missing_cell(reason)
+    text = signed(value)
+    sd = number(record.get("sd_pct"))
+    if column == "bd_rate_pct" and sd is not None:
+        text += f" ± {sd:.2f}"
+    return Cell(text, sort=value, note=reason, badge=record["verdict"], tip=_bd_tip(record))
+
+
+def _bd_tip(record: Mapping[str, Any]) -> str:
+    """The certificate in one line."""
+    parts = []
+    low, high = number(record["quality_low_db"]), number(record["quality_high_db"])
+    if low is not None and high is not None:
+        parts.append(f"{low:.2f} to {high:.2f} dB")
+    overlap = number(record["overlap"])
+    if overlap is not None:
+        parts.append(f"overlap {percent(overlap)}")
+    spread = number(record["spread_pct"])
+    if spread is not None:
+        parts.append(f"{record['method']}, spread of methods {spread:.2f}")
+    return ", ".join(parts)
+
+
+def _records(bd: pd.DataFrame, anchor: str, dataset: str) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """(codec, cloud, metric) -> figure."""
+    mine = bd[(bd["anchor"] == anchor) & (bd["dataset"] == dataset)]
+    return {(row["codec"], row["cloud"], row["metric"]): row for row in _dicts(mine)}
+
+
+def _dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Records with None for what is missing."""
+    records = frame.to_dict("records")
+    return [{str(k): None if is_missing(v) else v for k, v in record.items()} for record in records]
+
+
+def _metrics_of(bd: pd.DataFrame) -> list[str]:
+    return [metric for metric in METRICS if (bd["metric"] == metric).any()]
+
+
+def bd_matrix(rows: pd.DataFrame, bd: pd.DataFrame, anchor: str, dataset: str, figure: str = "bd_rate_pct") -> Table:
+    """BD-rate or BD-PSNR of every codec (rows) on every cloud and in the mean (columns)."""
+    rows = rows[rows["dataset"] == dataset]
+    require_one_passport(rows)
+    titles, records, metrics = _titles(rows), _records(bd, anchor, dataset), _metrics_of(bd)
+    clouds = [cloud for _, cloud in clouds_of(rows)]
+    if len(clouds) > MAX_MATRIX_CLOUDS:
+        clouds = []
+    spans = [*clouds, MEAN]
+    if (bd["cloud"] == MEAN_CURVE).any():
+        spans.append(MEAN_CURVE)
+    common = finished_clouds(rows, dataset, compared_codecs(rows, dataset))
+    heading = {MEAN: f"mean of {plural(len(common), 'cloud')}", MEAN_CURVE: "of the mean curve"}
+    columns = [Column("codec", numeric=False)]
+    columns += [Column(_LABELS[metric], group=heading.get(span, span)) for span in spans for metric in metrics]
+    columns.append(Column("jobs ok"))
+    cells = []
+    for codec in codecs_of(rows):
+        if codec == anchor or _lossless_only(rows, codec):
+            continue
+        mine = rows[rows["codec"] == codec]
+        figures = [_bd_cell(records.get((codec, span, metric)), figure) for span in spans for metric in metrics]
+        done = Cell(f"{len(ok(mine))}/{len(mine)}", sort=len(ok(mine)) / len(mine))
+        cells.append([_words(titles, codec), *figures, done])
+    name, unit = ("BD-rate", "percent; negative is cheaper") if figure == "bd_rate_pct" else ("BD-PSNR", "dB")
+    caption = (
+        f"{name} against {titles[anchor]} on {dataset} in {unit}; {_method(bd)} interpolation. {_over(common)} "
+        f"{_VERDICTS}. {count_ok(rows)}."
+    )
+    title = f"{name} against {titles[anchor]}, {dataset}"
+    return Table(title, caption, columns, cells, name=f"{figure}-{anchor}-{dataset}")
+
+
+def _method(bd: pd.DataFrame) -> str:
+    methods = [method for method in dict.fromkeys(bd["method"]) if isinstance(method, str)]
+    return listed(methods) or "no"
+
+
+def _over(common: Sequence[str]) -> str:
+    if not common:
+        return "No cloud was finished by every compared codec, so there is no mean."
+    return f"Means are over what every compared codec finished: {listed(list(common))}."
+
+
+def certificate_table(rows: pd.DataFrame, bd: pd.DataFrame, anchor: str, dataset: str) -> Table:
+    """What each BD figure rests on, one row a figure."""
+    rows = rows[rows["dataset"] == dataset]
+    titles = _titles(rows)
+    columns = [
+        Column("codec", numeric=False),
+        Column("cloud", numeric=False),
+        Column("metric", numeric=False),
+        Column("BD-rate, %"),
+        Column("BD-PSNR, dB"),
+        Column("interval, dB", note="qualities that both curves reach; nothing is extrapolated"),
+        Column("of both", group="overlap", note="interval as a fraction of the union of both ranges"),
+        Column("of anchor", group="overlap", note="as a fraction of the anchor's range"),
+        Column("of codec", group="overlap", note="as a fraction of the codec's range"),
+        Column("points inside", note="measured points inside the interval, anchor + codec, of all that were used"),
+        Column("monotone", numeric=False, note="whether the curves rose as measured; dominated points were dropped"),
+        *(Column(f"{method}, %", group="by method") for method in METHODS),
+        Column("spread", group="by method", note="largest minus smallest, points of percent"),
+    ]
+    cells: list[list[Cell]] = []
+    emphasis = set()
+    mine = bd[(bd["anchor"] == anchor) & (bd["dataset"] == dataset)]
+    for record in _dicts(mine):
+        if _lossless_only(rows, record["codec"]):
+            continue
+        if record["cloud"] in (MEAN, MEAN_CURVE):
+            emphasis.add(len(cells))
+        cells.append(_certificate_row(record, titles))
+    caption = (
+        f"Certificates of the BD figures against {titles[anchor]} on {dataset}. Verdicts are judged on BD-rate. "
+        f"{count_ok(rows)}."
+    )
+    title = f"Certificates against {titles[anchor]}, {dataset}"
+    return Table(title, caption, columns, cells, frozenset(emphasis), name=f"certificates-{anchor}-{dataset}")
+
+
+def _certificate_row(record: Mapping[str, Any], titles: Mapping[str, str]) -> list[Cell]:
+    low, high = number(record["quality_low_db"]), number(record["quality_high_db"])
+    empty = low is None or high is None or high <= low
+    interval = missing_cell() if empty else Cell(f"{low:.2f}\N{EN DASH}{high:.2f}", sort=low)
+    inside = [number(record[f"{side}_points_inside"]) for side in ("anchor", "test")]
+    used = [number(record[f"{side}_points"]) for side in ("anchor", "test")]
+    if None in inside:
+        points = missing_cell()
+    else:
+        text = " + ".join(f"{a:.0f}/{b:.0f}" for a, b in zip(inside, used, strict=True))
+        points = Cell(text, sort=min(value for value in inside if value is not None))
+    monotone = [record["anchor_monotone"], record["test_monotone"]]
+    rising = missing_cell() if None in monotone else text_cell(_monotone(*monotone), tip=record["dropped"] or "")
+    share = [_figure(record[name], percent) for name in ("overlap", "overlap_of_anchor", "overlap_of_test")]
+    methods = [_figure(record[f"bd_rate_{method}_pct"], signed) for method in METHODS]
+    cloud = record["cloud"]
+    if cloud == MEAN and number(record["n_clouds"]):
+        cloud = f"mean of {plural(int(record['n_clouds']), 'cloud')}"
+    return [
+        _words(titles, record["codec"]),
+        text_cell(cloud),
+        text_cell(_LABELS[record["metric"]]),
+        _bd_cell(record),
+        _figure(record["bd_psnr_db"], signed, record["psnr_reason"] or ""),
+        interval,
+        *share,
+        points,
+        rising,
+        *methods,
+        _figure(record["spread_pct"], lambda value: f"{value:.2f}"),
+    ]
+
+
+def _monotone(anchor: bool, test: bool) -> str:
+    if anchor and test:
+        return "yes"
+    return f"{listed([name for name, rises in (('anchor', anchor), ('codec', test)) if not rises])} not"
+
+
+# --- summary ------------------------------------------------------------------------------------------------------
+
+
+def summary_table(rows: pd.DataFrame, bd: pd.DataFrame, anchors: Sequence[str], dataset: str) -> Table:
+    """One line a codec: BD-rate against each anchor, lossless rate, speed, memory, jobs that succeeded."""
+    rows = rows[rows["dataset"] == dataset]
+    require_one_passport(rows)
+    titles, metrics = _titles(rows), _metrics_of(bd)
+    records = {anchor: _records(bd, anchor, dataset) for anchor in anchors}
+    columns = [Column("codec", numeric=False)]
+    for anchor in anchors:
+        columns += [Column(f"{_LABELS[m]}, %", group=f"BD-rate vs {titles.get(anchor, anchor)}") for m in metrics]
+    columns += [
+        Column("lossless, bpp", note="mean over the clouds on which the lossless rate succeeded"),
+        Column("encode", group="s per million points", note="median over the jobs that succeeded"),
+        Column("decode", group="s per million points", note="median over the jobs that succeeded"),
+        Column("peak MB", note="largest of encoder and decoder over all jobs that succeeded"),
+        Column("jobs ok"),
+    ]
+    cells = []
+    for codec in codecs_of(rows):
+        mine, done = rows[rows["codec"] == codec], ok(rows[rows["codec"] == codec])
+        figures = []
+        for anchor in anchors:
+            for metric in metrics:
+                record = records[anchor].get((codec, MEAN, metric))
+                if codec == anchor:
+                    figures.append(Cell("anchor"))
+                elif _lossless_only(rows, codec):
+                    figures.append(missing_cell("it has lossless rates only, and so no curve"))
+                else:
+                    figures.append(_bd_cell(record))
+        cells.append(
+            [
+                _words(titles, codec),
+                *figures,
+                _lossless_cell(mine),
+                *(_figure(_speed(done, phase), significant) for phase in ("encode_s", "decode_s")),
+                _figure(_peak(done), integer),
+                Cell(f"{len(done)}/{len(mine)}", sort=len(done) / len(mine)),
+            ]
+        )
+    common = finished_clouds(rows, dataset, compared_codecs(rows, dataset))
+    caption = (
+        f"Summary of {dataset}. BD-rate is the mean of the clouds' figures ± their standard deviation, in percent of "
+        f"rate at equal quality; negative is cheaper. {_over(common)} {_VERDICTS}. {count_ok(rows)}."
+    )
+    return Table(f"Summary, {dataset}", caption, columns, cells, name=f"summary-{dataset}")
+
+
+def _lossless_cell(rows: pd.DataFrame) -> Cell:
+    claims = rows[rows["lossless"]]
+    if not len(claims):
+        return missing_cell("it has no lossless rate")
+    values = [value for value in map(number, ok(claims)["rate_bpp"]) if value is not None]
+    if not values:
+        return missing_cell("no lossless job succeeded")
+    return Cell(bpp(statistics.fmean(values)), sort=statistics.fmean(values))
+
+
+def _speed(rows: pd.DataFrame, column: str) -> float | None:
+    """Median of seconds per million input points."""
+    values = [
+        1e6 * seconds / points
+        for seconds, points in zip(map(number, rows[column]), map(number, rows["points_in"]), strict=True)
+        if seconds is not None and points
+    ]
+    return statistics.median(values) if values else None
+
+
+def _peak(rows: pd.DataFrame) -> float | None:
+    values = [number(value) for column in ("encode_peak_mb", "decode_peak_mb") for value in rows[column]]
+    return max((value for value in values if value is not None), default=None)
+
+
+# --- rate, quality, time ------------------------------------------------------------------------------------------
+
+_RD_COLUMNS = (
+    Column("codec", numeric=False),
+    Column("rate", numeric=False),
+    Column("points out"),
+    Column("bytes", note="bytes given to the sealed decoder"),
+    Column("bpp", note="8 bytes / points of the input"),
+    Column("D1", group="PSNR, dB"),
+    Column("D2", group="PSNR, dB"),
+    Column("encode", group="seconds", note="median of the repeats, wall clock around the call alone"),
+    Column("decode", group="seconds", note="median of the repeats, wall clock around the call alone"),
+    Column("encode", group="peak MB", note="peak resident memory of the worker and its children"),
+    Column("decode", group="peak MB", note="peak resident memory of the worker and its children"),
+    Column("status", numeric=False),
+)
+
+
+def rate_table(rows: pd.DataFrame, dataset: str, cloud: str) -> Table:
+    """Rate, quality, time and memory of every job of one cloud."""
+    rows = of_cloud(rows, dataset, cloud)
+    require_one_passport(rows)
+    titles = _titles(rows)
+    cells = [_rate_row(row, titles) for row in rows.to_dict("records")]
+    points = next((value for value in map(number, rows["points_in"]) if value), None)
+    size = f", {integer(points)} points" if points else ""
+    caption = f"Rate, quality, time and memory on {cloud} ({dataset}{size}). {count_ok(rows)}."
+    return Table(f"{cloud}", caption, _RD_COLUMNS, cells, name=f"rates-{dataset}-{cloud}")
+
+
+def _rate_row(row: Mapping[Any, Any], titles: Mapping[str, str]) -> list[Cell]:
+    why = "" if row["status"] == "ok" else f"{row['status']}: {row['reason']}"
+    rate = text_cell(row["rate"], href=f"#{row['row_id']}")
+    return [
+        _words(titles, row["codec"]),
+        rate,
+        _figure(row["points_out"], integer, why),
+        _figure(row["size_bytes"], integer, why),
+        _figure(row["rate_bpp"], bpp, why),
+        *(psnr_cell(row, metric, why) for metric in METRICS),
+        *(_figure(row[f"{phase}_s"], significant, why) for phase in ("encode", "decode")),
+        *(_figure(row[f"{phase}_peak_mb"], integer, why) for phase in ("encode", "decode")),
+        _status_cell(row),
+    ]
+
+
+def _status_cell(row: Mapping[Any, Any]) -> Cell:
+    """What succeeded is said quietly; only what did not is marked."""
+    if row["status"] == "ok":
+        return text_cell("ok")
+    return Cell("", sort=row["status"], badge=row["status"], tip=row["reason"])
+
+
+def psnr_cell(row: Mapping[Any, Any], metric: str, why: str = "") -> Cell:
+    """PSNR in dB; `lossless` where the distortion is zero; missing with the row's reason."""
+    value = number(row[f"{metric}_psnr_db"])
+    if value is not None:
+        return Cell(f"{value:.2f}", sort=value)
+    if is_lossless(row, metric):
+        return Cell("lossless", sort=1e9)
+    missing = row["missing"]
+    return missing_cell(why or missing.get(f"{metric}_psnr_db") or missing.get(f"{metric}_mse") or "not measured")
+
+
+def mean_table(rows: pd.DataFrame, dataset: str) -> Table | None:
+    """The same averaged over the clouds that every compared codec finished; None below two such clouds."""
+    rows = rows[rows["dataset"] == dataset]
+    require_one_passport(rows)
+    compared = compared_codecs(rows, dataset)
+    common = finished_clouds(rows, dataset, compared)
+    if len(common) < 2:
+        return None
+    titles = _titles(rows)
+    chosen = ok(rows[rows["cloud"].isin(common)])
+    same_peak = one_peak(chosen)
+    cells = []
+    for codec in compared:
+        mine = chosen[chosen["codec"] == codec]
+        for rate in rates_of(mine, codec):
+            cells.append(
+                [_words(titles, codec), text_cell(rate), *_mean_cells(mine[mine["rate"] == rate], same_peak)]
+            )
+    columns = [_RD_COLUMNS[0], _RD_COLUMNS[1], *_RD_COLUMNS[3:-1]]
+    caption = (
+        f"Mean over {plural(len(common), 'cloud')} of {dataset}: rate is the mean of bits per point, PSNR the mean "
+        f"of decibels. {_over(common)} {count_ok(rows)}."
+    )
+    return Table(f"Mean of {dataset}", caption, columns, cells, name=f"rates-{dataset}-mean")
+
+
+def _mean_cells(rows: pd.DataFrame, same_peak: bool) -> list[Cell]:
+    def mean(column: str, write: Any) -> Cell:
+        values = [value for value in map(number, rows[column]) if value is not None]
+        if len(values) < len(rows):
+            return missing_cell("missing on some of the clouds")
+        return Cell(write(statistics.fmean(values)), sort=statistics.fmean(values))
+
+    def psnr(metric: str) -> Cell:
+        records = rows.to_dict("records")
+        if all(is_lossless(row, metric) for row in records):
+            return Cell("lossless", sort=1e9)
+        if not same_peak:
+            return missing_cell("the clouds have different peaks, whose decibels are not averaged")
+        return mean(f"{metric}_psnr_db", lambda value: f"{value:.2f}")
+
+    return [
+        mean("size_bytes", integer),
+        mean("rate_bpp", bpp),
+        *(psnr(metric) for metric in METRICS),
+        mean("encode_s", significant),
+        mean("decode_s", significant),
+        mean("encode_peak_mb", integer),
+        mean("decode_peak_mb", integer),
+    ]
+
+
+# --- what failed, what was run ------------------------------------------------------------------------------------
+
+
+def failures_table(rows: pd.DataFrame) -> Table:
+    """Every job that did not succeed, with the reason and the last words of the worker."""
+    failed = rows[rows["status"] != "ok"]
+    titles = _titles(rows)
+    columns = [
+        Column(name, numeric=False) for name in ("codec", "rate", "cloud", "status", "phase", "reason", "stderr")
+    ]
+    cells = [
+        [
+            _words(titles, row["codec"]),
+            text_cell(row["rate"], href=f"#{row['row_id']}"),
+            text_cell(row["cloud"]),
+            Cell("", sort=row["status"], badge=row["status"]),
+            text_cell(row["phase"]),
+            text_cell(row["reason"]),
+            text_cell(row["stderr_tail"].strip()),
+        ]
+        for row in failed.to_dict("records")
+    ]
+    caption = f"Jobs that did not succeed; none of their figures enters a curve or a mean. {count_ok(rows)}."
+    return Table("Failures", caption, columns, cells, name="failures")
+
+
+def unavailable_table(unavailable: Mapping[str, str]) -> Table:
+    """Codecs that were asked for and cannot run on this machine."""
+    columns = [Column("codec", numeric=False), Column("reason and remedy", numeric=False)]
+    cells = [[text_cell(name), text_cell(reason)] for name, reason in unavailable.items()]
+    caption = f"{plural(len(cells), 'codec')} asked for that could not run on this machine."
+    return Table("Unavailable codecs", caption, columns, cells, name="unavailable")
+
+
+def codecs_table(rows: pd.DataFrame) -> Table:
+    """What was run: versions, weights, flags."""
+    titles = _titles(rows)
+    columns = [Column("codec", numeric=False), Column("name", numeric=False), Column("version", numeric=False)]
+    columns += [Column("weights sha256", numeric=False), Column("flags", numeric=False), Column("jobs ok")]
+    cells = []
+    for codec in codecs_of(rows):
+        mine = rows[rows["codec"] == codec]
+        versions = list(dict.fromkeys(str(value) for value in mine["codec_version"] if value))
+        weights = list(dict.fromkeys(str(value) for value in mine["weights_sha256"] if not is_missing(value)))
+        cells.append(
+            [
+                _words(titles, codec),
+                text_cell(codec),
+                text_cell(", ".join(versions) or MISSING),
+                text_cell(", ".join(value[:12] for value in weights) or MISSING, tip=" ".join(weights)),
+                text_cell(_flag_words(mine)),
+                Cell(f"{len(ok(mine))}/{len(mine)}", sort=len(ok(mine)) / len(mine)),
+            ]
+        )
+    caption = f"Codecs of the run. {count_ok(rows)}."
+    return Table("Codecs", caption, columns, cells, name="codecs")
+
+
+def _flag_words(rows: pd.DataFrame) -> str:
+    words = []
+    if not rows["trained"].all():
+        words.append("weights are untrained")
+    clouds = [cloud for cloud, flag in zip(rows["cloud"], rows["contaminated"], strict=True) if flag]
+    if clouds:
+        words.append(f"trained on {listed(list(dict.fromkeys(clouds)))}, which it is tested on")
+    return "; ".join(words) or "none"

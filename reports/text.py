@@ -1,0 +1,82 @@
+"""Text: how figures are written, the same in every table and plot."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+#: What stands where there is no figure.
+MISSING = "\N{EN DASH}"
+#: A real minus; renderers that want ASCII translate it.
+MINUS = "\N{MINUS SIGN}"
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell of a data frame holds no value (None or NaN)."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def number(value: Any) -> float | None:
+    """A finite float, or None for what is missing or infinite."""
+    if is_missing(value) or isinstance(value, str):
+        return None
+    result = float(value)
+    return result if math.isfinite(result) else None
+
+
+def integer(value: float) -> str:
+    """`79,389`."""
+    return f"{round(value):,}"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """`-4.43` with a real minus, `+0.12`; a value that rounds to zero has no sign."""
+    text = f"{abs(value):.{digits}f}"
+    if float(text) == 0:
+        return text
+    return f"{MINUS if value < 0 else '+'}{text}"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A value to `digits` significant digits, without exponent: `0.0123`, `1.23`, `123`, `12,345`."""
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    decimals = digits - 1 - exponent
+    if decimals > 9:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:,.{max(decimals, 0)}f}"
+
+
+def bpp(value: float) -> str:
+    """Bits a point: four decimals, fewer for large rates."""
+    return f"{value:.4f}" if value < 10 else f"{value:.2f}"
+
+
+def percent(fraction: float) -> str:
+    """A fraction in percent: `42 %`, `0.9 %`."""
+    scaled = 100 * fraction
+    return f"{scaled:.0f} %" if scaled >= 1 or scaled == 0 else f"{scaled:.1f} %"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def listed(items: list[str]) -> str:
+    """`a, b and c`."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def slug(text: str) -> str:
+    """A name safe in file names, HTML ids and LaTeX labels."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "unnamed"
+
+
+def natural_key(text: str) -> list[Any]:
+    """Sort key that puts r2 before r10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
