@@ -7,6 +7,7 @@ appendix 6.1.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +61,7 @@ class EntropyBottleneck(nn.Module):
         self.matrices = nn.ParameterList()
         self.biases = nn.ParameterList()
         self.factors = nn.ParameterList()
-        for n_in, n_out in zip(widths[:-1], widths[1:], strict=True):
+        for n_in, n_out in pairwise(widths):
             # Through the softplus the layers together divide by `init_scale`.
             start = math.log(math.expm1(1.0 / (scale * n_out)))
             self.matrices.append(nn.Parameter(torch.full((channels, n_out, n_in), start)))

@@ -2,10 +2,10 @@
 
 Two ways to treat the mean:
  - `mean_steps=1`: symbols are round(y - mean), and the decoder adds the mean again.
- - `mean_steps > 1`: symbols are round(y) less the whole part of the mean, whose fraction, in `mean_steps` steps, chooses
-   among as many tables.  y_hat is then an integer whatever the mean: an exact input of the next network, and free of the
-   mean's own rounding.  The rounding of the fraction costs about 0.06 / (mean_steps * scale)**2 bit a symbol: with
-   eight steps 0.001 bit at a scale of 1.
+ - `mean_steps > 1`: symbols are round(y) less the whole part of the mean, whose fraction, in `mean_steps` steps,
+   chooses among as many tables.  y_hat is then an integer whatever the mean: an exact input of the next network.  The
+   rounding of the fraction costs about 0.06 / (mean_steps * scale)**2 bit a symbol: with eight steps 0.001 bit at a
+   scale of 1.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class ScaleTable:
 class GaussianConditional(nn.Module):
     """Discretised Gaussian (or logistic, or Laplace) with mean and scale given for each element.
 
-    A network gives its scales best as a real-valued PLACE in the log-spaced table: `scale_of` turns it into a scale for
-    training, `index_of` rounds it for coding, which is exact where the network is.
+    A network gives its scales best as a real-valued PLACE in the log-spaced table: `scale_of` turns it into a scale
+    for training, `index_of_place` rounds it for coding, which is exact where the network is.
 
     Args:
         scales: rising table of scales; for `scale_of` it must be log-spaced.
@@ -152,7 +152,7 @@ class GaussianConditional(nn.Module):
         return torch.where(x < 0, tail, 1.0 - tail)
 
     def scale_of(self, place: Tensor) -> Tensor:
-        """Scale at a real-valued place of the table (0 .. levels - 1), interpolated on the log axis; differentiable."""
+        """Scale at a real-valued place (0 .. levels - 1) of a log-spaced table; differentiable."""
         low, high = float(self.table.values[0]), float(self.table.values[-1])
         step = math.log(high / low) / (self.levels - 1)
         bounded = -lower_bound(-lower_bound(place.float(), 0.0), -(self.levels - 1.0))
@@ -167,7 +167,7 @@ class GaussianConditional(nn.Module):
         return torch.searchsorted(self.thresholds, scales.double().contiguous())
 
     def split_mean(self, means: Tensor) -> tuple[Tensor, Tensor]:
-        """Whole part (int32) and fraction of the mean in steps of 1 / `mean_steps` (int64); exact given exact means."""
+        """Whole part of the mean (int32) and its fraction in steps (int64); exact given exact means."""
         steps = torch.floor(means.double().clamp(-MAX_ABS_MEAN, MAX_ABS_MEAN) * self.mean_steps + 0.5).to(torch.int64)
         whole = torch.div(steps, self.mean_steps, rounding_mode="floor")
         return whole.to(torch.int32), steps - whole * self.mean_steps

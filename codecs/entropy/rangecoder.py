@@ -1,9 +1,9 @@
 """Range coder: symbols by integer tables to bytes and back.
 
 Asymmetric numeral systems of `constriction`.  A stream is a sequence of batches: `SymbolEncoder.put` and
-`SymbolDecoder.get` are called with the same tables and indices in the same order, so that a model which needs decoded
-symbols to know the next tables calls `get` as often as it likes.  Within a batch, symbols are grouped by table, and one
-call of the library codes a whole group: tens of millions of symbols a second where groups are large.
+`SymbolDecoder.get` are called with the same tables and indices in the same order, so that a model which needs
+decoded symbols to know the next tables calls `get` as often as it likes.  Within a batch, symbols are grouped by
+table, and one call of the library codes a whole group: tens of millions of symbols a second where groups are large.
 
 Frequencies are multiples of 2**-16, hence exact in float32, in which constriction takes them; it turns them into its
 24-bit fixed-point model by one correctly rounded multiplication each, so that the model is the same everywhere.
@@ -218,7 +218,9 @@ class SymbolDecoder:
         symbols = entries + tables.minimum[flat]
         escaped = np.flatnonzero(entries == tables.sizes[flat] - 1)
         if len(escaped):
-            symbols[escaped] = self._get_escapes(tables, flat if isinstance(flat, int) else flat[escaped], len(escaped))
+            symbols[escaped] = self._get_escapes(
+                tables, flat if isinstance(flat, int) else flat[escaped], len(escaped)
+            )
         return symbols.reshape(shape)
 
     def _get_escapes(self, tables: FrequencyTables, index: Index, n: int) -> Integers:

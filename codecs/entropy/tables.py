@@ -1,8 +1,8 @@
 """Tables: integer probabilities at 16 bits, made once when a model is exported and kept with its weights.
 
-A table codes the symbols `minimum` .. `minimum + size - 2` directly; its last entry is an escape, after which side and
-distance from that range follow in Elias' gamma code, so that no symbol is ever clipped.  No cumulative distribution is
-evaluated in floating point at run time: what a decoder needs lies with the weights.
+A table codes the symbols `minimum` .. `minimum + size - 2` directly; its last entry is an escape, after which side
+and distance from that range follow in Elias' gamma code, so that no symbol is ever clipped.  No cumulative
+distribution is evaluated in floating point at run time: what a decoder needs lies with the weights.
 """
 
 from __future__ import annotations
@@ -222,9 +222,7 @@ class FrequencyTables:
 
 
 #: Table of the bit length (1..33) of an escaped distance: halves from length to length, as in Elias' gamma code.
-LENGTH_TABLE = FrequencyTables.from_probabilities(
-    [np.append(0.5 ** np.arange(1, MAX_LENGTH + 1), 0.0)], [1]
-)
+LENGTH_TABLE = FrequencyTables.from_probabilities([np.append(0.5 ** np.arange(1, MAX_LENGTH + 1), 0.0)], [1])
 _LENGTH_BITS = np.append(0.0, LENGTH_TABLE.entry_bits(0)[:MAX_LENGTH])
 
 
