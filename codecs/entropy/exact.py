@@ -275,7 +275,7 @@ class _Weighted(ExactModule):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         """Take the frozen matrix along when the module moves to another device."""
-        result = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        result = super()._apply(fn, recurse)
         self._parts = [(part, matrix.to(self.weight.device)) for part, matrix in self._parts]
         return result
 
@@ -302,7 +302,8 @@ def _float32_parts(sizes: npt.NDArray[np.float64]) -> list[slice] | None:
     Args:
         sizes: (rows, columns) largest size of each product, in integers.
     """
-    parts, start = [], 0
+    parts: list[slice] = []
+    start = 0
     while start < sizes.shape[1] and len(parts) < _MOST_PARTS:
         sums = np.cumsum(sizes[:, start:], axis=1).max(axis=0)  # rising
         fits = int(np.searchsorted(sums, FLOAT32_LIMIT, side="right"))

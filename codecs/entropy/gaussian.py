@@ -173,8 +173,8 @@ class GaussianConditional(nn.Module):
         return whole.to(torch.int32), steps - whole * self.mean_steps
 
     def table_index(self, scale_index: Tensor, fraction: Tensor | None = None) -> npt.NDArray[np.uint16]:
-        """Number of the table for `SymbolEncoder.put`, on the CPU as numpy."""
-        index = scale_index if self.mean_steps == 1 else scale_index * self.mean_steps + fraction
+        """Number of the table for `SymbolEncoder.put`, on the CPU as numpy; `fraction` with `mean_steps` above 1."""
+        index = scale_index if fraction is None else scale_index * self.mean_steps + fraction
         return index.cpu().numpy().astype(np.uint16)
 
     def tables(self) -> FrequencyTables:
