@@ -15,6 +15,8 @@ import click
 
 from .._version import __version__
 from ..codecs.errors import PccbenchError
+from ..metrics.errors import MetricError
+from ..reports.errors import ReportError
 from .errors import StoreWriteError, UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def main() -> None:
         code = error.exit_code
     except StoreWriteError as error:
         code = _fail(str(error), EXIT_JOB_FAILED)
-    except PccbenchError as error:
+    except (PccbenchError, MetricError, ReportError) as error:
         code = _fail(str(error), EXIT_USAGE)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -191,9 +193,10 @@ def _one_row(row: Any) -> str:
 
 
 def _report(store: Any, out: Path, anchor: str | None) -> None:
+    from ..metrics.bjontegaard import certified_bd
     from ..reports import write_report
 
-    page = write_report(store.frame(), store.provenance(), out, anchor=anchor)
+    page = write_report(store.frame(), store.provenance(), out, certify=certified_bd, anchor=anchor)
     click.echo(f"report: {page}")
 
 
@@ -247,11 +250,13 @@ def status(run: Path) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def compare(old: Path, new: Path, as_json: bool) -> int:
     """Tell what changed from one run to another; exit code 1 on a regression."""
+    from ..metrics.bjontegaard import certified_bd
     from ..reports import compare as compare_runs
     from .store import Store
 
     before, after = Store.open(old), Store.open(new)
-    comparison = compare_runs(before.frame(), after.frame(), before.provenance(), after.provenance())
+    provenances = before.provenance(), after.provenance()
+    comparison = compare_runs(before.frame(), after.frame(), *provenances, certify=certified_bd)
     click.echo(json.dumps(comparison.to_dict(), indent=1) if as_json else comparison.to_text())
     return EXIT_JOB_FAILED if comparison.has_regression else 0
 
@@ -266,7 +271,8 @@ def metrics(reference: Path, decoded: Path, normals: Path | None, peak: float | 
     """Compare two clouds as MPEG's pc_error does (-a REFERENCE -b DECODED)."""
     from ..codecs.errors import CloudError
     from ..codecs.formats import read_cloud
-    from ..metrics import distortion, pc_error_text
+    from ..metrics.distortion import distortion
+    from ..metrics.transcript import transcribe
 
     cloud, other = read_cloud(reference), read_cloud(decoded)
     vectors = cloud.normals
@@ -278,7 +284,10 @@ def metrics(reference: Path, decoded: Path, normals: Path | None, peak: float | 
             raise CloudError(f"{normals}: has {len(source)} normals, but {reference} has {len(cloud)} points")
         vectors = source.normals
     result = distortion(cloud.points, other.points, normals=vectors, peak=peak)
-    click.echo(json.dumps(result.to_dict(), indent=1) if as_json else pc_error_text(result))
+    if as_json:
+        click.echo(json.dumps({**result.columns(), "missing": result.missing, "passport": result.passport}, indent=1))
+    else:
+        click.echo(transcribe(result), nl=False)
 
 
 @command.command()

@@ -48,8 +48,12 @@ class PreparedCloud:
         """The cloud indexed for the metrics, with normals estimated where it has none; made once."""
         if self._reference is None:
             from ..metrics.distortion import Reference
+            from ..metrics.normals import estimate_normals
 
-            self._reference = Reference.prepare(self.cloud.points, normals=self.cloud.normals, peak=self._peak)
+            normals, origin = self.cloud.normals, {"source": "file"}
+            if normals is None:
+                normals, origin = estimate_normals(self.cloud.points)
+            self._reference = Reference(self.cloud.points, normals, peak=self._peak, normals_origin=origin)
         return self._reference
 
 
@@ -184,9 +188,7 @@ class Lane:
             mismatch = f"the sections sum to {total} bytes, the stream has {row.size_bytes}"
         start = time.perf_counter()
         try:
-            from ..metrics.distortion import distortion
-
-            result = distortion(prepared.reference, points)
+            result = prepared.reference.measure(points)
         except (ValueError, ArithmeticError, MemoryError, RuntimeError) as error:
             return replace(row, status="metric_failed", phase="metric", reason=f"{type(error).__name__}: {error}")
         row = replace(row, **result.columns(), missing=result.missing, passport=result.passport)

@@ -13,7 +13,8 @@ from ..codecs import registry
 from ..codecs.base import Codec, CodecCard, Rate
 from ..codecs.errors import CodecUnavailableError
 from ..codecs.registry import CodecSpec
-from ..metrics import POLICY as METRIC_POLICY
+from ..codecs.sources import sources_sha256
+from ..metrics.distortion import Reference
 from .datasets import CloudRef, open_dataset
 from .errors import UsageError
 from .row import Row
@@ -166,7 +167,7 @@ def _ingredients(spec: RunSpec, codec: PlannedCodec, cloud: CloudRef, rate: Rate
         "codec": codec.fingerprint,
         "rate": {"name": rate.name, "lossless": rate.lossless, **rate.parameters},
         "cloud": cloud.fingerprint(),
-        "metric": {**METRIC_POLICY, "peak": spec.peak},
+        "metric": {"sources_sha256": sources_sha256(Reference), "peak": spec.peak},
     }
 
 

@@ -44,7 +44,6 @@ def test_every_misbehaviour_is_a_row_and_the_others_finish(folder, tmp_path):
         "aborts": ("encode_failed", "encode", "SIGABRT"),
         "aborts-in-decoder": ("decode_failed", "decode", "exit code 3"),
         "hangs": ("timeout", "decode", "decode took longer than 3 s"),
-        "eats-memory": ("out_of_memory", "encode", ""),
         "asks-for-too-much": ("out_of_memory", "decode", "Unable to allocate"),
         "returns-garbage": ("mismatch", "decode", "claims to be lossless"),
         "returns-wrong-type": ("encode_failed", "encode", "encode returned str, expected bytes"),
@@ -70,6 +69,11 @@ def test_every_misbehaviour_is_a_row_and_the_others_finish(folder, tmp_path):
     assert rows["honest"].missing["d1_psnr_db"]
     assert rows["honest"].encode_s > 0
     assert rows["honest"].decode_peak_mb > 10
+
+
+def test_eating_memory_ends_at_the_limit(folder, tmp_path):
+    (row,) = run(folder, tmp_path / "run", "eats-memory", clouds=["one"], memory_limit_gb=0.5).rows
+    assert (row.status, row.phase) == ("out_of_memory", "encode")
 
 
 def test_an_empty_decoded_cloud_has_no_figures_but_reasons(folder, tmp_path):
@@ -138,11 +142,11 @@ def test_more_threads_than_cores_are_refused_unless_asked_for():
     assert Cores.divide(RunSpec.make(jobs=2, threads=cores, share_cores=True)).shared
 
 
-def command(folder, out):
+def command(folder, out, codecs, rates="only"):
     return [
         *(sys.executable, "-c", "from pccbench.bench.cli import main; main()"),
-        *("run", "--codecs", "honest,raw,octree", "--dataset", folder, "--out", str(out)),
-        *("--codec-module", str(FAULTY), "--no-report", "--rates", "only,lossless"),
+        *("run", "--codecs", codecs, "--dataset", folder, "--out", str(out)),
+        *("--codec-module", str(FAULTY), "--no-report", "--rates", rates),
     ]
 
 
@@ -150,10 +154,11 @@ def test_kill_9_at_random_moments_loses_no_row_and_repeats_none(folder, tmp_path
     """Kill the whole run again and again; every row that was ever complete must stay, and stay single."""
     out = tmp_path / "run"
     rows_path = out / "rows.jsonl"
+    again = command(folder, out, "honest,raw,octree", "only,lossless")
     moments = random.Random(2)
     seen: dict[str, str] = {}
     for _ in range(6):
-        process = subprocess.Popen(command(folder, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(again, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         time.sleep(moments.uniform(0.8, 3.0))
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -161,7 +166,7 @@ def test_kill_9_at_random_moments_loses_no_row_and_repeats_none(folder, tmp_path
         now = {row["job_key"]: row["started_at"] for row in map(json.loads, (x for x in lines if x.endswith(b"\n")))}
         assert seen.items() <= now.items()
         seen = now
-    done = subprocess.run(command(folder, out), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(again, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in rows_path.read_text().splitlines()]
     keys = [row["job_key"] for row in rows]
@@ -170,8 +175,7 @@ def test_kill_9_at_random_moments_loses_no_row_and_repeats_none(folder, tmp_path
 
 
 def test_a_killed_harness_leaves_no_worker(folder, tmp_path):
-    arguments = [*command(folder, tmp_path / "run")]
-    arguments[arguments.index("honest,raw,octree")] = "hangs"
+    arguments = command(folder, tmp_path / "run", "hangs")
     process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     marker = f" {process.pid}"
 
@@ -191,8 +195,7 @@ def test_a_killed_harness_leaves_no_worker(folder, tmp_path):
 
 
 def test_ctrl_c_leaves_a_resumable_run(folder, tmp_path):
-    arguments = command(folder, tmp_path / "run")
-    arguments[arguments.index("honest,raw,octree")] = "honest,hangs"
+    arguments = command(folder, tmp_path / "run", "honest,hangs")
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
     rows = tmp_path / "run" / "rows.jsonl"
     deadline = time.monotonic() + 60

@@ -1,0 +1,246 @@
+"""Data sets as the harness sees them: clouds by name, found or missing, loaded and checked."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ...codecs.cloud import PointCloud
+from ...codecs.errors import CloudError
+from ..errors import UsageError
+
+
+class DatasetMissingError(UsageError):
+    """A data set is not there: where it was looked for, where it is published, its terms and layout."""
+
+
+class CloudRef(ABC):
+    """A cloud that can be loaded, here or in another process.
+
+    Attributes:
+        name: of the cloud within its data set.
+        dataset: name of the data set.
+    """
+
+    name: str
+    dataset: str
+
+    @property
+    @abstractmethod
+    def source_sha256(self) -> str:
+        """Hash of the file, or of the recipe, that the cloud comes from."""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that determines the loaded cloud, plain values, for the keys of jobs."""
+
+    @abstractmethod
+    def load(self) -> PointCloud:
+        """The cloud, after the data set's duplicate policy.
+
+        Raises:
+            CloudError: the file is unreadable, empty, or not the published one.
+        """
+
+
+@dataclass(frozen=True)
+class CloudFile(CloudRef):
+    """A cloud in a file.
+
+    Attributes:
+        path: the file.
+        bit_depth: that the data set declares; None for what the file says.
+        peak: of the PSNR, where the data set declares one.
+        points: published number of points, where known.
+        merges_duplicates: repeated points of a voxelised cloud are merged on loading.
+    """
+
+    name: str
+    dataset: str
+    path: Path
+    bit_depth: int | None = None
+    peak: float | None = None
+    points: int | None = None
+    merges_duplicates: bool = True
+
+    @cached_property
+    def source_sha256(self) -> str:
+        """Hash of the file."""
+        try:
+            return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise CloudError(f"{self.path}: cannot be read: {error.strerror}") from None
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Hash of the file and the loading rules."""
+        rules = {"bit_depth": self.bit_depth, "peak": self.peak, "merges_duplicates": self.merges_duplicates}
+        return {"source_sha256": self.source_sha256, **rules}
+
+    def load(self) -> PointCloud:
+        """The cloud, checked against its published number of points."""
+        cloud = self._read()
+        if not len(cloud):
+            raise CloudError(f"{self.path}: an empty cloud")
+        if self.points is not None and len(cloud) != self.points:
+            raise CloudError(f"{self.path}: {len(cloud):,} points, the published frame has {self.points:,}")
+        return cloud.merged() if self.merges_duplicates and cloud.is_voxelised else cloud
+
+    def _read(self) -> PointCloud:
+        from ...codecs.formats import read_cloud
+
+        depth = "auto" if self.bit_depth is None else self.bit_depth
+        return read_cloud(self.path, bit_depth=depth, declared_peak=self.peak)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Clouds that were asked for: those that are there, and the names of those that are not."""
+
+    found: list[CloudRef]
+    missing: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Dataset(ABC):
+    """A data set by name.
+
+    Attributes:
+        name: what `--dataset` takes.
+        title: full name with citation.
+        published: where it is to be had.
+        terms: its licence in a few words.
+        layout: path of a cloud below the data root, with what varies in capitals.
+    """
+
+    name: str
+    title: str
+    published: str = ""
+    terms: str = ""
+    layout: str = ""
+
+    @abstractmethod
+    def available(self) -> dict[str, CloudRef]:
+        """All clouds that are there, by name."""
+
+    @property
+    def default(self) -> Sequence[str]:
+        """Names of the clouds of a plain run, whether they are there or not; empty for all that are there."""
+        return ()
+
+    def aliases(self, name: str) -> tuple[str, ...]:
+        """Further words that choose a cloud (its sequence)."""
+        return ()
+
+    def select(self, patterns: Sequence[str] | None) -> Selection:
+        """The clouds that patterns choose, or the default ones.
+
+        Args:
+            patterns: names, sequences, or shell patterns of either; None for the default.
+
+        Raises:
+            UsageError: a pattern that chooses nothing, with near matches.
+            DatasetMissingError: none of the clouds is there.
+        """
+        here = self.available()
+        if patterns is None:
+            wanted = list(self.default) or sorted(here)
+        else:
+            wanted = list(dict.fromkeys(name for pattern in patterns for name in self._matching(pattern, here)))
+        missing = [name for name in wanted if name not in here]
+        found = [here[name] for name in wanted if name in here]
+        if not found:
+            raise DatasetMissingError(self.missing_text(missing))
+        return Selection(found, missing)
+
+    def _matching(self, pattern: str, here: dict[str, CloudRef]) -> list[str]:
+        names = list(dict.fromkeys([*self.default, *sorted(here)]))
+        chosen = [n for n in names if any(fnmatchcase(word, pattern) for word in (n, *self.aliases(n)))]
+        preferred = [name for name in chosen if name in self.default]
+        # A sequence has hundreds of frames: its name alone means the customary one, a pattern all that match.
+        if preferred and not any(fnmatchcase(name, pattern) for name in chosen):
+            return preferred
+        if chosen:
+            return chosen
+        if not here:
+            raise DatasetMissingError(self.missing_text([pattern]))
+        words = sorted({word for name in names for word in (name, *self.aliases(name))})
+        near = get_close_matches(pattern, words, n=3, cutoff=0.4) or words[:5]
+        raise UsageError(f"{self.name} has no cloud {pattern!r}; did you mean {', '.join(near)}?")
+
+    def missing_text(self, missing: Sequence[str]) -> str:
+        """One message: what is missing, where it was looked for and how to get it."""
+        return f"data set {self.name}: nothing there" + (f" ({', '.join(missing)})" if missing else "")
+
+
+@dataclass(frozen=True)
+class PublishedSet(Dataset):
+    """A published data set: files below a root, in the layout of their publisher.
+
+    Attributes:
+        root: folder of the data sets, or of this one; None where the user named none.
+        folder: name of the set's own folder.
+        pattern: of the files below that folder.
+        frames: default clouds with their published number of points (None where unknown).
+        prototype: how a file is loaded: bit depth, peak, duplicate policy.
+    """
+
+    root: Path | None = None
+    folder: str = ""
+    pattern: str = ""
+    frames: dict[str, int | None] = field(default_factory=dict)
+    prototype: CloudFile = field(default_factory=lambda: CloudFile("", "", Path()))
+    naming: str = "stem"
+
+    @property
+    def default(self) -> Sequence[str]:
+        """The customary frames."""
+        return tuple(self.frames)
+
+    def _base(self) -> Path | None:
+        """The set's own folder: below the root, or the root itself."""
+        if self.root is None:
+            return None
+        below = self.root / self.folder
+        return below if below.is_dir() else self.root
+
+    def available(self) -> dict[str, CloudRef]:
+        """The files of the layout."""
+        base = self._base()
+        if base is None or not base.is_dir():
+            return {}
+        found: dict[str, CloudRef] = {}
+        for path in sorted(base.glob(self.pattern)):
+            name = self._name(path.relative_to(base))
+            found[name] = replace(
+                self.prototype, name=name, dataset=self.name, path=path, points=self.frames.get(name)
+            )
+        return found
+
+    def _name(self, below: Path) -> str:
+        """Name of the cloud in a file: its stem, or the parts of its path that tell it from others."""
+        if self.naming == "stem":
+            return below.stem
+        parts = below.with_suffix("").parts
+        return "_".join(parts[int(i)] for i in self.naming.split(","))
+
+    def aliases(self, name: str) -> tuple[str, ...]:
+        """The sequence: what stands before the first underscore, or before `_vox`."""
+        return tuple(dict.fromkeys((name.split("_vox", maxsplit=1)[0], name.split("_", maxsplit=1)[0])))
+
+    def missing_text(self, missing: Sequence[str]) -> str:
+        """What is missing, where it was looked for, where it is published, its terms and layout."""
+        looked = "no data root is set (--data-root, PCCBENCH_DATA or the configuration file)"
+        if self.root is not None:
+            looked = f"looked in {self.root}"
+        names = f" ({', '.join(missing)})" if missing else ""
+        return (
+            f"data set {self.name} is not there{names}: {looked}; published at {self.published}; "
+            f"licence: {self.terms}; expected layout: DATA_ROOT/{self.layout}"
+        )
