@@ -105,8 +105,9 @@ class _GpccCodec(Codec):
         such as 3/4 do not, and come back as float64, exactly as tmc3 gives them.
         """
         tlv.check(data)
-        # A damaged stream can send tmc3 into an endless loop.  Sound ones take a hundredth of these limits.
-        limits = tmc3.Limits(cpu_s=30 + len(data) // 1000, memory_bytes=(4 << 30) + 1000 * len(data))
+        # A damaged stream can send tmc3 into an endless loop.  Sound ones take a tenth of these limits or less: of
+        # the CPU trisoup at r01 most, where a byte makes a thousand points.
+        limits = tmc3.Limits(cpu_s=5 + len(data) // 80, memory_bytes=(4 << 30) + 1000 * len(data))
         points, _ = tmc3.decode(self._program, data, limits)
         if not len(points) or not np.isfinite(points).all():
             raise BitstreamError(f"tmc3 decoded {len(points)} points, not all of them finite: the stream is damaged")
@@ -233,14 +234,23 @@ def _count_voxels(positions: npt.NDArray[np.integer]) -> tuple[int, int]:
 
 
 def _test_depth(source: _Source) -> tuple[int, bool]:
-    """Finest depth at which the cloud is dense, for trisoup, and whether it is sparse at its own."""
+    """Finest depth at which the cloud is dense, for trisoup, and whether it is sparse at its own.
+
+    Raises:
+        CodecError: there is none.  tmc3 v23 would encode single points as trisoup, but its decoder crashes on some
+            of them, and for others reads memory that nobody set, so that each run gives another cloud.
+    """
     keys = _keys(source.positions)
-    for depth in range(source.bit_depth, _MIN_TEST_DEPTH - 1, -1):
+    coarsest = min(source.bit_depth, _MIN_TEST_DEPTH)
+    for depth in range(source.bit_depth, coarsest - 1, -1):
         parents = _parents(keys)
         if len(keys) >= _DENSE * len(parents):
             return depth, depth < source.bit_depth
         keys = parents
-    return min(source.bit_depth, _MIN_TEST_DEPTH), True
+    raise CodecError(
+        f"trisoup codes surfaces, and these {len(source.positions)} points form none: even on a grid of {coarsest} "
+        f"bits a cube of two voxels' width holds fewer than {_DENSE:g} of them on average"
+    )
 
 
 def _keys(positions: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
