@@ -241,9 +241,9 @@ def _check_surface(bench: _Bench, rate: Rate, seed: int) -> None:
     cloud = surface_cloud(seed)
     _check_round_trip(bench, cloud, rate)
     decoded = bench.decode_own(bench.encode(cloud, rate))
-    (low, high), (decoded_low, decoded_high) = cloud.bounds, decoded.bounds
-    allowed = _MARGIN * float(np.max(high - low)) + 1
-    worst = max(float(np.abs(decoded_low - low).max()), float(np.abs(decoded_high - high).max()))
+    bounds, decoded_bounds = np.array(cloud.bounds, np.float64), np.array(decoded.bounds, np.float64)
+    allowed = _MARGIN * float(np.ptp(bounds, axis=0).max()) + 1
+    worst = float(np.abs(decoded_bounds - bounds).max())
     _expect(worst <= allowed, f"the decoded bounding box is off by {worst:.4g}, expected at most {allowed:.4g}")
 
 

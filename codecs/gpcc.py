@@ -121,7 +121,9 @@ class _GpccCodec(Codec):
         return tlv.ledger(data)
 
     def warm_up(self) -> None:
-        """Start the program once, so that it is in memory."""
+        """Start the program once, so that it is in memory, and import what reads its output."""
+        from .formats import ply  # noqa: F401
+
         tmc3.inspect_program(self._program)
 
     def _encode(self, source: _Source, options: Mapping[str, str]) -> Bitstream:

@@ -36,7 +36,7 @@ class RawCodec(Codec):
             payload = cloud.points.astype(_FLOAT_KINDS[kind], copy=False).tobytes()
         else:
             kind = cloud.bit_depth
-            payload = pack_bits(cloud.points.ravel(), kind)
+            payload = pack_bits(cloud.points.astype(np.int32, copy=False).ravel(), kind)
         return pack(self.name, [bytes([kind]) + put_varint(len(cloud)), payload])
 
     def decode(self, data: bytes) -> PointCloud:

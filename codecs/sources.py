@@ -57,13 +57,10 @@ def source_files(cls: type) -> dict[str, Path]:
                 waiting += _imports(path, "", is_package=False)
     while waiting:
         name = waiting.pop()
-        if name in found or name in INTERFACE:
-            continue
-        path = _module_file(name)
-        if path is None:
-            continue
-        found[name] = path
-        waiting += _imports(path, name, is_package=path.name == "__init__.py")
+        file = None if name in found or name in INTERFACE else _module_file(name)
+        if file is not None:
+            found[name] = file
+            waiting += _imports(file, name, is_package=file.name == "__init__.py")
     return found
 
 

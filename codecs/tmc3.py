@@ -25,8 +25,6 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import BitstreamError, CloudError, CodecError, CodecUnavailableError
-from .formats.ply import read_ply
-from .formats.table import together
 
 VARIABLE = "PCCBENCH_TMC3"
 REMEDY = (
@@ -151,6 +149,9 @@ def decode(program: Path, data: bytes, limits: Limits) -> tuple[npt.NDArray[np.f
     Raises:
         BitstreamError: the program failed on the stream; with its last words.
     """
+    from .formats.ply import read_ply
+    from .formats.table import together
+
     with tempfile.TemporaryDirectory(prefix="tmc3-") as folder:
         source, target = Path(folder, "in.bin"), Path(folder, "out.ply")
         source.write_bytes(data)
