@@ -107,12 +107,16 @@ def test_scattered_points_cost_little_more_than_their_entropy():
     assert 8 * len(encode_occupancy(points)) < 1.04 * ideal_bits
 
 
+#: Rates of vox10 at which the G-PCC test model's fractional points are closer to the input than rounded ones.
+KEEP_FRACTIONS = {"r04", "r05"}
+
+
 @pytest.mark.parametrize("rate", CTC_SCALES)
 def test_lossy_rates_are_the_ctcs_quantisation(rate):
     points = surface(10)
     scale = float(Fraction(CTC_SCALES[rate]))
     coded = np.unique(np.floor(points * scale + 0.5).astype(np.int64), axis=0)
-    expected = np.minimum(np.floor(coded / scale + 0.5).astype(np.int64), 1023)
+    expected = np.minimum(coded / scale if rate in KEEP_FRACTIONS else np.floor(coded / scale + 0.5), 1023)
     stream = CODEC.encode(PointCloud(points, 10), RATES[rate])
     decoded = CODEC.decode(bytes(stream))
     np.testing.assert_array_equal(as_bag(decoded.points), as_bag(expected))
