@@ -125,7 +125,7 @@ def smooth_max(a: Values, b: Values, blend: float) -> Values:
 
 
 def uniforms(seed: int, n: int) -> Values:
-    """n numbers in [0, 1)."""
+    """N numbers in [0, 1)."""
     words = np.random.PCG64(seed).random_raw(n)
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from .field import Points, Values, Vector, multiple_angle, noise, ramp, wave
+from .field import Points, Values, Vector, multiple_angle, noise, ramp, smooth_max, wave
 from .shapes import (
     Scene,
     Shape,
@@ -40,9 +40,10 @@ def wrinkles(start: Vector, end: Vector, wavelength: float, height: float, reach
 
     def amount(p: Points) -> Values:
         along = (p.x - end[0]) * ux + (p.y - end[1]) * uy + (p.z - end[2]) * uz
-        warp = noise(p, wavelength * 2.2, seed)
-        crest = wave(along * (1.0 / wavelength) + warp * 0.9 + (p.x + p.z) * (0.35 / wavelength))
-        return crest * height * ramp(np.abs(along), reach, 0.0) * (0.6 + 0.8 * noise(p, wavelength * 3.0, seed + 1))
+        warp = noise(p, wavelength * 2.0, seed)
+        crest = wave(along * (1.0 / wavelength) + warp * 1.3 + (p.x * 0.6 + p.z) * (0.5 / wavelength))
+        patch = ramp(noise(p, wavelength * 2.4, seed + 1), -0.35, 0.35)  # folds come and go
+        return crest * height * ramp(np.abs(along), reach, 0.0) * patch
 
     return amount
 
@@ -70,7 +71,10 @@ def _hand(scene: Scene, wrist: Vector, towards: Vector, palm: Vector, curl: floa
     inward = _unit(_cross(side, ahead))
     knuckles = _go(wrist, (46.0, ahead))
     for spread in (-0.6, 0.6):
-        scene.add(limb(_go(wrist, (6.0, ahead), (spread * 9.0, side)), _go(knuckles, (spread * 17.0, side)), 12.0, 11.0), 12.0)
+        scene.add(
+            limb(_go(wrist, (6.0, ahead), (spread * 9.0, side)), _go(knuckles, (spread * 17.0, side)), 12.0, 11.0),
+            12.0,
+        )
     for index, spread in enumerate((-1.5, -0.5, 0.5, 1.5)):
         length = (30.0, 36.0, 34.0, 26.0)[index]
         root = _go(knuckles, (spread * 11.5, side))
@@ -142,12 +146,7 @@ def gown(scale: float) -> Scene:
         crease = wave((x + y * 0.5) * (1.0 / 34.0) + noise(p, 55.0, 23)) * 2.6 * ramp(y, 470.0, 600.0)
         return (np.sqrt(x * x + z * z) - radius - height * fold * 17.0 - drape - crease) * 0.62
 
-    # legs and shoes under the hem
-    for side in (-1.0, 1.0):
-        scene.add(limb((side * 40, 90, 0), (side * 44, 22, 0), 26.0, 20.0), 0.0)
-        scene.add(limb((side * 46, 14, -14), (side * 58, 10, 66), 20.0, 15.0, 1.0), 8.0)
-        scene.cut(between(box((side * 50, -20, 20), (60, 22, 120), 4.0), -60.0, 2.0), 0.0)
-    scene.add(between(skirt, 26.0, 636.0, 6.0), 3.0)
+    scene.add(between(skirt, 0.0, 636.0, 8.0), 3.0)  # hides the feet
 
     # bodice with creases that run from the waist to the bust
     def creases(p: Points) -> Values:
@@ -193,7 +192,7 @@ def gown(scale: float) -> Scene:
 
 
 def coat(scale: float) -> Scene:
-    """A striding man in an open overcoat, scarf and brimmed hat, leaning on a stick."""
+    """A striding man in an open overcoat, scarf and brimmed hat, one hand in the pocket."""
     scene = Scene(rough=grain(scale, 0.5, 111))
     hips, knees, ankles = (52.0, 470.0, 0.0), (62.0, 265.0, 44.0), (66.0, 62.0, 34.0)
     legs = ((-1.0, hips, knees, ankles), (1.0, (48.0, 470.0, -6.0), (58.0, 262.0, -16.0), (54.0, 60.0, -92.0)))
@@ -220,7 +219,9 @@ def coat(scale: float) -> Scene:
         c7, s7 = multiple_angle(x, z, 7)
         c12, s12 = multiple_angle(x, z, 12)
         phase = y * (1.0 / 760.0)
-        fold = 0.7 * (c7 * wave(phase + 0.1) + s7 * wave(phase + 0.4)) + 0.5 * (c12 * wave(phase) + s12 * wave(phase + 0.2))
+        fold = 0.7 * (c7 * wave(phase + 0.1) + s7 * wave(phase + 0.4)) + 0.5 * (
+            c12 * wave(phase) + s12 * wave(phase + 0.2)
+        )
         pull = wave((y * 0.9 + np.abs(x) * 0.6) * (1.0 / 52.0) + noise(p, 90.0, 141)) * 3.0 * ramp(y, 450.0, 620.0)
         cloth = noise(p, 60.0, 142) * 5.0 + noise(p, 24.0, 143) * 2.2
         return (np.sqrt(x * x + z * z) - radius - fold * 15.0 * ramp(y, 620.0, 300.0) - pull - cloth) * 0.55
@@ -228,14 +229,13 @@ def coat(scale: float) -> Scene:
     coat_cloth = between(mantle, 236.0, 812.0, 10.0)
 
     def opening(p: Points) -> Values:
-        """The gap in front, wider to the hem, and what is inside the cloth."""
+        """The gap in front, wider and deeper to the hem."""
         half = 16.0 + 58.0 * ramp(p.y, 560.0, 240.0) + 26.0 * ramp(p.y, 640.0, 800.0)
-        gap = np.maximum(np.abs(p.x - 8.0) - half, -p.z)
-        hollow = mantle(p) + 9.0
-        return np.minimum(np.maximum(hollow, p.y - 560.0), np.maximum(gap, mantle(p) - 30.0))
+        depth = 40.0 + 60.0 * ramp(p.y, 480.0, 240.0)
+        return np.maximum(np.abs(p.x - 8.0) - half, (mantle(p) + depth) * -1.0)
 
     def garment(p: Points) -> Values:
-        return np.maximum(coat_cloth(p), -opening(p))
+        return smooth_max(coat_cloth(p), -np.maximum(opening(p), -p.z), 8.0)
 
     scene.add(garment, 2.0)
     for side in (-1.0, 1.0):  # lapels, pocket flaps, collar
@@ -244,7 +244,7 @@ def coat(scale: float) -> Scene:
     scene.add(displaced(ring((0, 806, -8), (62, 54), (15.0, 22.0)), lambda p: noise(p, 30.0, 151) * 4.0), 10.0)
 
     def knit(p: Points) -> Values:
-        return wave(p.y * (1.0 / 17.0) + (p.x + p.z) * (1.0 / 60.0)) * 1.8 + noise(p, 18.0, 152) * 3.0
+        return wave(p.y * (1.0 / 13.0) + (p.x + p.z) * (1.0 / 60.0)) * 0.8 + noise(p, 22.0, 152) * 5.0
 
     scene.add(displaced(ring((0, 828, 0), (48, 46), (15.0, 19.0)), knit), 4.0)  # scarf
     scene.add(displaced(limb((26, 815, 52), (44, 640, 92), 20.0, 27.0, 0.45), knit), 8.0)
@@ -252,7 +252,9 @@ def coat(scale: float) -> Scene:
         scene.add(limb((26.0 + fringe * 9, 632, 94), (24.0 + fringe * 10, 604, 96 + (fringe % 2) * 4), 4.6, 3.6), 1.0)
     scene.add(limb((0, 810, -6), (0, 872, 6), 32.0, 30.0), 10.0)
     _head(scene, (0, 912, 14), 1.05)
-    beard = displaced(ellipsoid((0, 868, 44), (36, 30, 28)), lambda p: noise(p, 9.0, 161) * 6.0 + noise(p, 20.0, 162) * 4.0)
+    beard = displaced(
+        ellipsoid((0, 864, 40), (35, 28, 27)), lambda p: noise(p, 9.0, 161) * 3.0 + noise(p, 18.0, 162) * 2.5
+    )
     scene.add(lambda p: np.maximum(beard(p), p.y - 876.0), 5.0)
     hair = displaced(ellipsoid((0, 915, -8), (57, 60, 62)), _strands((0, 950, 0), 26, 3.0, 163))
     scene.add(lambda p: np.maximum(hair(p), p.z - 14.0), 4.0)
@@ -272,16 +274,13 @@ def coat(scale: float) -> Scene:
     scene.add(brim, 5.0)
     scene.add(ring((0, 943, 0), (65, 73), (4.0, 8.0)), 1.5)
 
-    # right hand on the stick, left arm swings back
-    shoulder, elbow, wrist = (-112.0, 775.0, -10.0), (-178.0, 610.0, -6.0), (-196.0, 500.0, 96.0)
-    scene.add(displaced(limb(shoulder, elbow, 48.0, 40.0), wrinkles(shoulder, elbow, 36.0, 6.5, 150.0, 171)), 26.0)
-    scene.add(displaced(limb(elbow, wrist, 41.0, 35.0), wrinkles(wrist, elbow, 30.0, 6.0, 130.0, 173)), 14.0)
-    scene.add(limb(_go(wrist, (-8.0, (-0.12, -0.7, 0.68))), wrist, 37.0, 38.0), 3.0)
-    _hand(scene, wrist, (-0.05, -0.45, 0.8), (0.1, -0.85, -0.5), 0.9, 1.0)
-    scene.add(limb((-200, 478, 146), (-212, 8, 176), 9.5, 7.5), 2.0)
-    scene.add(limb((-202, 486, 112), (-199, 480, 166), 11.0, 10.0), 4.0)
-    shoulder, elbow, wrist = (112.0, 775.0, -10.0), (172.0, 620.0, -62.0), (180.0, 475.0, -40.0)
-    scene.add(displaced(limb(shoulder, elbow, 48.0, 40.0), wrinkles(shoulder, elbow, 36.0, 6.5, 150.0, 175)), 26.0)
+    # right hand in the pocket, left arm swings back
+    scene.add(displaced(limb((-92, 768, -12), (92, 768, -12), 42.0, 42.0), lambda p: noise(p, 34.0, 169) * 5.0), 40.0)
+    shoulder, elbow, wrist = (-104.0, 764.0, -10.0), (-190.0, 622.0, -36.0), (-130.0, 512.0, 34.0)
+    scene.add(displaced(limb(shoulder, elbow, 46.0, 40.0), wrinkles(shoulder, elbow, 36.0, 6.5, 150.0, 171)), 30.0)
+    scene.add(displaced(limb(elbow, wrist, 41.0, 36.0), wrinkles(wrist, elbow, 30.0, 6.0, 130.0, 173)), 14.0)
+    shoulder, elbow, wrist = (104.0, 764.0, -10.0), (172.0, 620.0, -62.0), (180.0, 475.0, -40.0)
+    scene.add(displaced(limb(shoulder, elbow, 46.0, 40.0), wrinkles(shoulder, elbow, 36.0, 6.5, 150.0, 175)), 44.0)
     scene.add(displaced(limb(elbow, wrist, 41.0, 35.0), wrinkles(wrist, elbow, 30.0, 6.0, 150.0, 177)), 14.0)
     scene.add(limb(_go(wrist, (8.0, (0.0, 1.0, 0.0))), wrist, 37.0, 38.0), 3.0)
     _hand(scene, wrist, (0.05, -1.0, 0.15), (-1.0, 0.0, 0.2), 0.35, 1.0)
@@ -289,7 +288,7 @@ def coat(scale: float) -> Scene:
 
 
 def hiker(scale: float) -> Scene:
-    """A hiker in shorts and anorak with a loaded backpack, a cap and two thin poles."""
+    """A hiker in shorts and anorak with a loaded backpack, a cap, the hands at the straps."""
     scene = Scene(rough=grain(scale, 0.45, 211))
     legs = (
         (-1.0, (46.0, 500.0, 0.0), (52.0, 280.0, 60.0), (52.0, 70.0, 20.0)),
@@ -300,7 +299,7 @@ def hiker(scale: float) -> Scene:
         seed = 220 + 10 * index
         hem = tuple(a + 0.72 * (b - a) for a, b in zip(hip, knee, strict=True))
         hem = (hem[0], hem[1], hem[2])
-        scene.add(displaced(limb(hip, hem, 70.0, 66.0), wrinkles(hip, hem, 32.0, 6.0, 160.0, seed)), 16.0)
+        scene.add(displaced(limb(hip, hem, 70.0, 66.0), wrinkles(hip, hem, 38.0, 6.0, 120.0, seed)), 16.0)
         scene.add(limb(hem, knee, 50.0, 42.0), 2.0)
         scene.add(ellipsoid((knee[0], knee[1], knee[2] + 14.0), (34, 36, 32)), 14.0)
         scene.add(limb(knee, ankle, 41.0, 30.0), 10.0)
@@ -345,21 +344,15 @@ def hiker(scale: float) -> Scene:
     scene.add(lambda p: np.maximum(cap(p), 934.0 - p.y), 2.0)
     scene.add(lambda p: np.maximum(ellipsoid((0, 934, 52), (50, 10, 72))(p), 20.0 - p.z), 4.0)
 
-    for side, elbow, wrist, tip in (
-        (-1.0, (-200.0, 640.0, 10.0), (-196.0, 560.0, 150.0), (-214.0, 6.0, 300.0)),
-        (1.0, (196.0, 630.0, -50.0), (206.0, 560.0, 90.0), (224.0, 6.0, -30.0)),
+    for side, elbow, wrist in (
+        (-1.0, (-182.0, 628.0, 24.0), (-104.0, 690.0, 98.0)),
+        (1.0, (186.0, 618.0, 6.0), (112.0, 668.0, 96.0)),
     ):
-        shoulder = (side * 110.0, 770.0, -10.0)
+        shoulder = (side * 104.0, 766.0, -10.0)
         seed = 271 if side < 0 else 275
-        scene.add(displaced(limb(shoulder, elbow, 50.0, 40.0), wrinkles(shoulder, elbow, 34.0, 6.5, 140.0, seed)), 26.0)
-        scene.add(displaced(limb(elbow, wrist, 40.0, 33.0), wrinkles(wrist, elbow, 30.0, 6.0, 130.0, seed + 2)), 14.0)
-        ahead = _unit(tuple(b - a for a, b in zip(elbow, wrist, strict=True)))  # type: ignore[arg-type]
-        _hand(scene, wrist, ahead, (-side, 0.0, 0.0), 0.95, 1.0)
-        grip = _go(wrist, (48.0, ahead))
-        grip = (grip[0] - side * 14.0, grip[1], grip[2])
-        top = (grip[0], grip[1] + 42.0, grip[2] - (tip[2] - grip[2]) * 0.07)
-        scene.add(limb(top, grip, 14.0, 11.0), 3.0)
-        scene.add(limb(grip, tip, 8.0, 6.5), 1.0)
-        basket = (tip[0] + (grip[0] - tip[0]) * 0.09, tip[1] + (grip[1] - tip[1]) * 0.09, tip[2] + (grip[2] - tip[2]) * 0.09)
-        scene.add(ellipsoid(basket, (30, 7, 30)), 1.0)
+        sleeve = limb(shoulder, elbow, 48.0, 40.0)
+        scene.add(displaced(sleeve, wrinkles(shoulder, elbow, 34.0, 6.5, 140.0, seed)), 34.0)
+        sleeve = limb(elbow, wrist, 40.0, 32.0)
+        scene.add(displaced(sleeve, wrinkles(wrist, elbow, 30.0, 6.0, 130.0, seed + 2)), 14.0)
+        _hand(scene, wrist, (-side * 0.75, 0.55, 0.12), (-side * 0.2, 0.0, -1.0), 0.75, side)
     return scene

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 
 import numpy as np
@@ -78,15 +79,21 @@ class _View:
         reach = (0.8660254037844386 * edge + 1.0) / self.scale  # to the corners, and 1 voxel of roughness
         p = self.points(starts + (edge - 1) * 0.5)
         value = np.full(len(starts), _FAR)
-        near = near.copy()
-        for row, part in zip(near, self.parts, strict=True):
+        distances = np.full(near.shape, _FAR)
+        for row, distance, part in zip(near, distances, self.parts, strict=True):
             index = np.flatnonzero(row)
             if len(index):
-                distance = part.shape(Points(p.x[index], p.y[index], p.z[index]))
-                value[index] = join(value[index], part, distance)
-                row[index] = distance < reach + part.blend
+                distance[index] = part.shape(Points(p.x[index], p.y[index], p.z[index]))
+                value[index] = join(value[index], part, distance[index])
+        # A part matters as far as it, or a part after it that matters here, blends.
+        blend = np.zeros(len(starts))
+        still = np.empty(near.shape, bool)
+        for i in reversed(range(len(self.parts))):
+            wide = np.maximum(blend, self.parts[i].blend)
+            still[i] = distances[i] < reach + wide
+            blend = np.where(still[i], wide, blend)
         kept = np.abs(value) <= reach
-        return starts[kept], near[:, kept]
+        return starts[kept], still[:, kept]
 
     def field(self, grid: Values, near: npt.NDArray[np.bool_]) -> Values:
         """The field with its roughness at grid coordinates (n, 3); `near` (parts, n) says which parts matter."""
@@ -146,9 +153,7 @@ def _corners(
 
 
 @njit(cache=True)
-def _crossed(
-    value: Values, starts: npt.NDArray[np.int64], edge: int
-) -> npt.NDArray[np.int64]:  # pragma: no cover
+def _crossed(value: Values, starts: npt.NDArray[np.int64], edge: int) -> npt.NDArray[np.int64]:  # pragma: no cover
     """Voxels of the blocks for which the field changes sign among the middles of their edges, (n, 3)."""
     found = np.empty((len(starts) * edge**3, 3), np.int64)
     n = 0
@@ -168,17 +173,17 @@ def _crossed(
     return found[:n]
 
 
-def seen(voxels: Voxels, cameras: list[tuple[float, float]], slack: float = 2.5) -> npt.NDArray[np.bool_]:
-    """Which voxels some camera sees: the holes of a scan are where none does.
+def scanned(voxels: Voxels, cameras: Sequence[tuple[float, float]], slack: float = 2.5) -> Voxels:
+    """The voxels that cameras around the scene see; where none does, the scan has a hole.
 
     Args:
-        voxels: (n, 3), at least one.
+        voxels: (n, 3), n at least 1, sorted by x, y, z.
         cameras: directions to the cameras, which are far away: azimuth and height, both in turns.
         slack: how far behind the frontmost voxel of its pixel a voxel may lie, so that the voxels of a slanted
             surface do not hide each other.
 
     Returns:
-        (n,) mask.
+        Those that are seen, sorted likewise, with smooth edges at holes.
     """
     visible = np.zeros(len(voxels), bool)
     x, y, z = (voxels[:, axis].astype(np.float64) for axis in range(3))
@@ -195,4 +200,71 @@ def seen(voxels: Voxels, cameras: list[tuple[float, float]], slack: float = 2.5)
         front = np.full(int(pixel.max()) + 1, _FAR)
         np.minimum.at(front, pixel, depth)
         visible |= depth <= front[pixel] + slack
-    return visible
+    for _ in range(2):
+        visible = _majority(voxels, visible)
+    return voxels[visible]
+
+
+def _majority(voxels: Voxels, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """What most of each voxel and its neighbours say."""
+    return _votes(_keys(voxels), np.where(mask, 1, -1)) > 0
+
+
+def without_crumbs(voxels: Voxels, smallest: int) -> Voxels:
+    """The voxels (n, 3), sorted by x, y, z, without connected pieces of fewer than `smallest`."""
+    piece = _pieces(_keys(voxels))
+    sizes = np.bincount(piece, minlength=len(voxels))
+    return voxels[sizes[piece] >= smallest]
+
+
+def _keys(voxels: Voxels) -> npt.NDArray[np.int64]:
+    wide = voxels.astype(np.int64)
+    return (wide[:, 0] << 42) + (wide[:, 1] << 21) + wide[:, 2]
+
+
+@njit(cache=True)
+def _votes(keys: npt.NDArray[np.int64], votes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:  # pragma: no cover
+    """Sum of the votes of each voxel and its 26 neighbours; `keys` ascend, so one walk a pair suffices."""
+    total = votes.copy()
+    for x in range(2):
+        for y in range(-1, 2):
+            for z in range(-1, 2):
+                shift = x * (1 << 42) + y * (1 << 21) + z
+                if shift <= 0:
+                    continue
+                j = 0
+                for i in range(keys.size):
+                    while j < keys.size and keys[j] < keys[i] + shift:
+                        j += 1
+                    if j < keys.size and keys[j] == keys[i] + shift:
+                        total[i] += votes[j]
+                        total[j] += votes[i]
+    return total
+
+
+@njit(cache=True)
+def _pieces(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:  # pragma: no cover
+    """Number of the connected piece (26 neighbours) of each voxel: union-find over the same walks."""
+    parent = np.arange(keys.size)
+    for x in range(2):
+        for y in range(-1, 2):
+            for z in range(-1, 2):
+                shift = x * (1 << 42) + y * (1 << 21) + z
+                if shift <= 0:
+                    continue
+                j = 0
+                for i in range(keys.size):
+                    while j < keys.size and keys[j] < keys[i] + shift:
+                        j += 1
+                    if j < keys.size and keys[j] == keys[i] + shift:
+                        a, b = i, j
+                        while parent[a] != a:
+                            parent[a] = parent[parent[a]]
+                            a = parent[a]
+                        while parent[b] != b:
+                            parent[b] = parent[parent[b]]
+                            b = parent[b]
+                        parent[max(a, b)] = min(a, b)
+    for i in range(keys.size):
+        parent[i] = parent[parent[i]]  # parents come first, so theirs are roots already
+    return parent
