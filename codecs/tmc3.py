@@ -219,9 +219,9 @@ def _prepare(parent: int, limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for kind, wanted in ((resource.RLIMIT_CPU, limits.cpu_s), (resource.RLIMIT_AS, limits.memory_bytes)):
         if wanted is not None:
-            hard = resource.getrlimit(kind)[1]
-            allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-            resource.setrlimit(kind, (allowed, hard))
+            soft, hard = resource.getrlimit(kind)
+            if soft == resource.RLIM_INFINITY or wanted < soft:
+                resource.setrlimit(kind, (wanted, hard))
 
 
 def _report(output: bytes) -> Report:
