@@ -82,10 +82,11 @@ def make_plan(spec: RunSpec, warn: Callable[[str], None]) -> Plan:
         UsageError: a name is unknown, or nothing is left to run.
         PccbenchError: the data sets are missing or wrong, with where to get them.
     """
-    codecs, unavailable = plan_codecs(spec)
-    for name, reason in unavailable.items():
-        warn(f"{name} is unavailable: {reason}")
     clouds, missing = _find_clouds(spec, warn)
+    codecs, unavailable = plan_codecs(spec)
+    for reason in dict.fromkeys(unavailable.values()):
+        names = [name for name, why in unavailable.items() if why == reason]
+        warn(f"{' and '.join(names)} unavailable: {reason}")
     if spec.rates is not None:
         codecs = _only_rates(codecs, spec.rates, warn)
     jobs = tuple(
