@@ -1,8 +1,8 @@
-"""Normals: estimated for clouds that have none, so that D2 can be computed; consistently oriented, the same every time.
+"""Normals: estimated for clouds that have none, so that D2 can be computed; consistently oriented.
 
-Each normal is the direction of least variance of a point's nearest neighbours (open3d).  Its sign is arbitrary at first;
+Each normal is the direction of least variance of a point's nearest neighbours (open3d).  Its sign is arbitrary:
 D2 needs neighbours to agree, because it averages normals.  Signs are propagated along a minimum spanning tree over a
-sample of the cloud [Hoppe et al. 1992, "Surface reconstruction from unorganized points"], which open3d does, and every
+sample of the cloud [Hoppe et al. 1992, "Surface reconstruction from unorganized points"] by open3d, and every
 point then takes the sign of the sample near it that is most parallel: the tree over all points would take minutes.
 """
 
@@ -59,7 +59,7 @@ def _distinct(points: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], npt.ND
     """
     if points.dtype.kind in "iu" and len(points) and points.min() >= 0 and points.max() < 1 << 21:
         wide = points.astype(np.int64)
-        keys, first, inverse = np.unique(
+        _, first, inverse = np.unique(
             (wide[:, 2] << 42) + (wide[:, 1] << 21) + wide[:, 0], return_index=True, return_inverse=True
         )
         return points[first].astype(np.float64), inverse
@@ -70,7 +70,7 @@ def _distinct(points: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], npt.ND
 
 def _open3d() -> Any:
     try:
-        import open3d  # noqa: PLC0415  (start-up time, and its system libraries)
+        import open3d
     except (ImportError, OSError) as error:
         raise MetricError(
             f"normals are estimated with open3d, which does not load ({' '.join(str(error).split())}): "
@@ -93,7 +93,7 @@ def _estimated(points: npt.NDArray[np.float64], neighbours: int) -> npt.NDArray[
 
 def _orient(points: npt.NDArray[np.float64], normals: npt.NDArray[np.float64]) -> None:
     """Turn normals, in place, so that those of neighbours agree."""
-    from scipy.spatial import cKDTree  # noqa: PLC0415
+    from scipy.spatial import cKDTree
 
     sample = _sampled(points)
     if len(sample) <= _LINKS:
@@ -103,9 +103,7 @@ def _orient(points: npt.NDArray[np.float64], normals: npt.NDArray[np.float64]) -
     few.normals = open3d.utility.Vector3dVector(normals[sample])
     try:
         few.orient_normals_consistent_tangent_plane(_LINKS)
-    except (
-        RuntimeError
-    ):  # the sample lies in a plane, where qhull finds no tetrahedra, and all signs agree with its own
+    except RuntimeError:  # a plane: qhull finds no tetrahedra, and one sign serves all
         turned = normals[sample] * np.where(normals[sample] @ normals[sample[0]] < 0, -1.0, 1.0)[:, None]
     else:
         turned = np.array(few.normals)

@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-
 from pccbench.metrics import normals as module
 from pccbench.metrics.errors import MetricError
 from pccbench.metrics.normals import estimate_normals
@@ -82,5 +81,5 @@ def test_threads_do_not_matter():
 
 def test_a_missing_open3d_names_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "open3d", None)
-    with pytest.raises(MetricError, match="libusb-1.0-0"):
+    with pytest.raises(MetricError, match="libusb-1"):
         module.estimate_normals(np.zeros((5, 3), np.int32))
