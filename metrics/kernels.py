@@ -4,8 +4,8 @@ They are all in this file because numba's cache watches the file of the compiled
 another file, a change of it would leave old machine code in use.
 
 Grid.  Voxels come in bricks of 4 x 4 x 4, whose occupancy is one 64-bit word, and bricks in blocks of 4 x 4 x 4,
-which a hash table finds.  A table of shells says, for each of the 64 places of a query in its brick, which voxels of the
-27 bricks around it come first, second, ...; so one AND finds the occupied ones among up to 64.
+which a hash table finds.  A table of shells says, for each of the 64 places of a query in its brick, which voxels of
+the 27 bricks around it come first, second, ...; so one AND finds the occupied ones among up to 64.
 
 Tree.  A k-d tree that splits and searches in the order of the one in pc_error (nanoflann, Blanco & Rai 2014), because
 that order decides which 30 of, say, 48 equidistant neighbours pc_error takes.
