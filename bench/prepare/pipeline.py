@@ -1,12 +1,17 @@
-"""Pipeline: meshes to clouds to blocks to a folder that training reads."""
+"""Pipeline: surfaces to clouds to blocks to a folder that training reads.
+
+Steps: the meshes with the most vertices of each category; each sampled, scaled and voxelised; the clouds cut into the
+cubes of an octree level; the cubes with the most points.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,17 +21,17 @@ import numpy as np
 from ..._version import __version__
 from ...codecs.blocks import Blocks, cut
 from ...codecs.errors import CloudError
-from ...codecs.formats.files import read_mesh
 from ..errors import UsageError
-from .scan import Scan, Voxels, random_scan, voxelised
-from .sources import MeshFile, find_meshes, select_largest, split
+from .scan import Scan, Voxels, random_scan, random_waves, voxelised
+from .sources import Surface, drawn_surfaces, find_meshes, is_human, select_largest, split
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 _SHARD_BLOCKS = 2048
+#: Numbers of random streams beside those of the scans 0, 1, ...
+_CHOICE_VARIANT, _WHOLE_VARIANT = 1_000_000, 2_000_000
 #: Extent of the longest axis, voxels: people fill a 10-bit grid, things are smaller parts of a scene.
 HUMAN_EXTENT, OBJECT_EXTENT = (300.0, 1023.0), (250.0, 800.0)
-_HUMAN_WORDS = ("human", "person", "people", "body", "figure")
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Recipe:
     """What to make.
 
     Attributes:
+        surfaces: procedural surfaces to draw where no folder of meshes is given.
         largest: keep so many meshes of each category, those with the most vertices; None for all.
         vg_size: voxels along the longest axis; None for extents that vary as in scans.
         level: octree level at which clouds are cut: blocks have `vg_size / 2**level` voxels a side.
@@ -47,9 +53,11 @@ class Recipe:
         samples: samples of each mesh with `vg_size`.
         hold_out: shell patterns of mesh names that are kept apart for validation.
         hold_out_blocks: blocks of the held-out meshes to keep, drawn at random.
+        hold_out_clouds: held-out surfaces, in their order, that are also written as whole clouds.
         seed: of all random choices.
     """
 
+    surfaces: int = 200
     largest: int | None = None
     vg_size: int | None = None
     level: int = 3
@@ -63,6 +71,7 @@ class Recipe:
     samples: int = 500_000
     hold_out: tuple[str, ...] = ()
     hold_out_blocks: int = 100
+    hold_out_clouds: int = 0
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -88,14 +97,18 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Made:
-    """What came of one mesh: its blocks, or why there are none."""
+    """What came of one surface: its blocks, or why there are none."""
 
-    mesh: MeshFile
+    surface: Surface
     sha256: str
     clouds: int
     points: int
     blocks: Blocks | None
     skipped: str = ""
+
+    def held_out(self, recipe: Recipe) -> bool:
+        """Whether the surface is kept from training."""
+        return any(fnmatch.fnmatchcase(self.surface.name, pattern) for pattern in recipe.hold_out)
 
 
 @dataclass
@@ -111,28 +124,53 @@ class Prepared:
         return int(self.manifest["splits"]["train"]["blocks"])
 
 
-def is_human(category: str) -> bool:
-    """Whether a category holds people, by its name."""
-    return any(word in category.lower() for word in _HUMAN_WORDS)
-
-
-def mesh_seed(name: str, variant: int, seed: int) -> np.random.Generator:
+def random_of(name: str, variant: int, seed: int) -> np.random.Generator:
     """Random numbers of one scan: they depend on nothing but these three."""
     return np.random.default_rng([seed, zlib.crc32(name.encode()), variant])
 
 
-def mesh_to_cloud(mesh: MeshFile, recipe: Recipe, variant: int = 0) -> Voxels:
-    """One voxelised cloud of a mesh, (n, 3) int32.
+def cloud_of(surface: Surface, recipe: Recipe, variant: int = 0) -> Voxels:
+    """One voxelised cloud of a surface, (n, 3) int32.
 
     Raises:
         CloudError: the mesh cannot be read or has no surface.
     """
-    rng = mesh_seed(mesh.name, variant, recipe.seed)
-    surface = read_mesh(mesh.path)
-    if recipe.vg_size is None:
-        extent = HUMAN_EXTENT if is_human(mesh.category) else OBJECT_EXTENT
-        return voxelised(surface, random_scan(rng, extent), rng)
-    return voxelised(surface, Scan(float(recipe.vg_size), samples=recipe.samples), rng)
+    rng = random_of(surface.name, variant, recipe.seed)
+    if recipe.vg_size is not None:
+        return voxelised(surface.mesh(), Scan(float(recipe.vg_size), samples=recipe.samples), rng)
+    extent = HUMAN_EXTENT if is_human(surface.category) else OBJECT_EXTENT
+    return voxelised(surface.mesh(), random_scan(rng, extent), rng)
+
+
+def whole_cloud(surface: Surface, seed: int, bit_depth: int = 10) -> Voxels:
+    """A whole cloud as a test set would hold it, to follow training by: upright, filling its grid, lightly folded.
+
+    Args:
+        surface: one that is held out.
+        seed: of turn, folds and noise.
+        bit_depth: of its grid.
+
+    Returns:
+        (n, 3) int32 in [0, 2**bit_depth).
+
+    Raises:
+        CloudError: the mesh cannot be read or has no surface.
+    """
+    rng = random_of(surface.name, _WHOLE_VARIANT, seed)
+    side = float(1 << bit_depth)
+    turn = float(rng.uniform(0.0, 2.0 * np.pi))
+    cosine, sine = float(np.cos(turn)), float(np.sin(turn))
+    # A longest axis of 88 % leaves room for the turn of flat things, and for folds.
+    scan = Scan(
+        longest_axis=0.88 * side,
+        samples_per_area=float(rng.uniform(4.0, 6.0)),
+        rotation=((cosine, 0.0, sine), (0.0, 1.0, 0.0), (-sine, 0.0, cosine)),
+        waves=random_waves(rng, 4),
+        noise=float(rng.choice([0.0, 0.1])),
+    )
+    cloud = voxelised(surface.mesh(), scan, rng)
+    cloud -= cloud.min(axis=0)
+    return cloud[(cloud < side).all(axis=1)]
 
 
 def octree_blocks(cloud: Voxels, recipe: Recipe, rng: np.random.Generator, source: int = 0) -> Blocks:
@@ -160,53 +198,55 @@ def largest_blocks(blocks: Blocks, categories: Sequence[str], n: int, per_catego
     return Blocks.join(parts) if parts else blocks
 
 
-def make(mesh: MeshFile, number: int, recipe: Recipe) -> Made:
-    """All blocks of one mesh; a damaged mesh is skipped with the reason.
+def make(surface: Surface, number: int, recipe: Recipe) -> Made:
+    """All blocks of one surface; a damaged mesh is skipped with the reason.
 
     Args:
-        mesh: the mesh.
+        surface: the surface.
         number: its number in the manifest, kept with each block.
         recipe: what to make.
     """
     parts, points = [], 0
-    variants = recipe.clouds_of(mesh.category)
-    digest = ""
+    variants = recipe.clouds_of(surface.category)
+    digest = surface.sha256()
     try:
-        digest = mesh.sha256()
         for variant in range(variants):
-            cloud = mesh_to_cloud(mesh, recipe, variant)
+            cloud = cloud_of(surface, recipe, variant)
             points += len(cloud)
-            rng = mesh_seed(mesh.name, 1_000_000 + variant, recipe.seed)
+            rng = random_of(surface.name, _CHOICE_VARIANT + variant, recipe.seed)
             parts.append(octree_blocks(cloud, recipe, rng, number))
     except CloudError as error:
-        return Made(mesh, digest, 0, 0, None, str(error))
-    return Made(mesh, digest, variants, points, Blocks.join(parts))
+        return Made(surface, digest, 0, 0, None, str(error))
+    return Made(surface, digest, variants, points, Blocks.join(parts))
 
 
 Progress = Callable[[Made], None]
 
 
 def prepare(
-    source: Path, out: Path, recipe: Recipe, *, jobs: int = 1, command: str = "", progress: Progress | None = None
+    source: Path | None,
+    out: Path,
+    recipe: Recipe,
+    *,
+    jobs: int = 1,
+    command: str = "",
+    progress: Progress | None = None,
 ) -> Prepared:
-    """Make the training blocks of a folder of meshes.
+    """Make the training blocks of a folder of meshes, or of procedural surfaces.
 
     Args:
-        source: folder of meshes, one folder a category.
-        out: folder to write: shards `train-000.npz`, `held-out-000.npz` and `manifest.json`.
+        source: folder of meshes, one folder a category; None for procedural surfaces.
+        out: folder to write: shards `train-000.npz`, `held-out-000.npz` and `manifest.json`, and `clouds`.
         recipe: what to make.
         jobs: processes.
         command: how this was asked for, for the manifest.
-        progress: called after each mesh.
+        progress: called after each surface.
 
     Raises:
         UsageError: no meshes, nothing left to train on, or `out` holds something else.
     """
     _refuse_other_content(out)
-    meshes = find_meshes(source)
-    training, held = split(meshes, recipe.hold_out)
-    if recipe.largest is not None:
-        training = select_largest(training, recipe.largest)
+    training, held = chosen_surfaces(source, recipe)
     numbered = list(enumerate([*training, *held]))
     made: list[Made] = []
     for one in _run(numbered, recipe, jobs):
@@ -216,20 +256,41 @@ def prepare(
     n = len(training)
     blocks = _training_blocks(made[:n], recipe)
     if not len(blocks):
-        raise UsageError(f"no block of {source} has {recipe.min_points} points, nothing to train on")
+        reasons = sorted({one.skipped for one in made[:n] if one.skipped})
+        because = f" ({reasons[0]})" if reasons else ""
+        raise UsageError(f"no block has {recipe.min_points} points, nothing to train on{because}")
     rng = np.random.default_rng(recipe.seed)
     blocks = blocks.take(rng.permutation(len(blocks)))  # so that a reader of one shard sees all categories
+    splits = {"train": blocks}
     kept_out = [one.blocks for one in made[n:] if one.blocks is not None and len(one.blocks)]
-    held_blocks = None
     if kept_out:
         joined = Blocks.join(kept_out)
-        chosen = rng.permutation(len(joined))[: recipe.hold_out_blocks]
-        held_blocks = joined.take(np.sort(chosen))
-    return _write(out, recipe, command, made, n, blocks, held_blocks)
+        splits["held-out"] = joined.take(np.sort(rng.permutation(len(joined))[: recipe.hold_out_blocks]))
+    whole = {
+        surface.name: whole_cloud(surface, recipe.seed)
+        for surface, one in zip(held[: recipe.hold_out_clouds], made[n:], strict=False)
+        if not one.skipped
+    }
+    return _write(out, recipe, command, made, splits, whole)
+
+
+def chosen_surfaces(source: Path | None, recipe: Recipe) -> tuple[list[Surface], list[Surface]]:
+    """(training, held out) surfaces of a recipe.
+
+    Raises:
+        UsageError: there are none, or the recipe's choices leave none.
+    """
+    if source is None:
+        training, held = split(drawn_surfaces(recipe.surfaces, recipe.seed), recipe.hold_out)
+        return list(training), list(held)
+    meshes, kept = split(find_meshes(source), recipe.hold_out)
+    if recipe.largest is not None:
+        meshes = select_largest(meshes, recipe.largest)
+    return list(meshes), list(kept)
 
 
 def _training_blocks(made: Sequence[Made], recipe: Recipe) -> Blocks:
-    parts = [(one.mesh.category, one.blocks) for one in made if one.blocks is not None and len(one.blocks)]
+    parts = [(one.surface.category, one.blocks) for one in made if one.blocks is not None and len(one.blocks)]
     if not parts:
         empty = np.zeros((0, 3))
         return Blocks(recipe.size, empty.astype(np.uint8), np.zeros(1, np.int64), empty.astype(np.int32),
@@ -241,13 +302,13 @@ def _training_blocks(made: Sequence[Made], recipe: Recipe) -> Blocks:
     return largest_blocks(blocks, categories, recipe.blocks, recipe.per_category)
 
 
-def _run(numbered: Sequence[tuple[int, MeshFile]], recipe: Recipe, jobs: int) -> Iterable[Made]:
+def _run(numbered: Sequence[tuple[int, Surface]], recipe: Recipe, jobs: int) -> Iterable[Made]:
     if jobs == 1:
-        return (make(mesh, number, recipe) for number, mesh in numbered)
+        return (make(surface, number, recipe) for number, surface in numbered)
     from joblib import Parallel, delayed
 
     results: Iterable[Made] = Parallel(n_jobs=jobs, return_as="generator")(
-        delayed(make)(mesh, number, recipe) for number, mesh in numbered
+        delayed(make)(surface, number, recipe) for number, surface in numbered
     )
     return results
 
@@ -257,49 +318,66 @@ def _refuse_other_content(out: Path) -> None:
         raise UsageError(f"{out} is not empty and holds no {MANIFEST}: choose another folder")
 
 
-def _write(
-    out: Path, recipe: Recipe, command: str, made: Sequence[Made], n_training: int, train: Blocks, held: Blocks | None
+def _write(  # noqa: PLR0917  # all that was made, once
+    out: Path,
+    recipe: Recipe,
+    command: str,
+    made: Sequence[Made],
+    splits: Mapping[str, Blocks],
+    whole: Mapping[str, Voxels],
 ) -> Prepared:
     out.mkdir(parents=True, exist_ok=True)
-    for old in [*out.glob("train-*.npz"), *out.glob("held-out-*.npz")]:
+    for old in [*out.glob("train-*.npz"), *out.glob("held-out-*.npz"), *out.glob("clouds/*_vox*.npy")]:
         old.unlink()
-    splits = {"train": _shards(out, "train", train)}
-    if held is not None:
-        splits["held-out"] = _shards(out, "held-out", held)
-    counts = np.bincount(train.sources, minlength=len(made))
-    if held is not None:
-        counts = counts + np.bincount(held.sources, minlength=len(made))
+    shards = {name: _shards(out, name, blocks) for name, blocks in splits.items()}
+    clouds = {name: _cloud(out, name, cloud) for name, cloud in whole.items()}
+    counts = {name: np.bincount(blocks.sources, minlength=len(made)) for name, blocks in splits.items()}
+    total = np.sum(list(counts.values()), axis=0)
+    n_training = len(made) - sum(one.held_out(recipe) for one in made)
     sources = [
         {
-            "file": one.mesh.name,
-            "category": one.mesh.category,
+            "file": one.surface.name,
+            "category": one.surface.category,
             "sha256": one.sha256,
-            "licence": one.mesh.licence,
+            "licence": one.surface.licence,
             "split": "train" if number < n_training else "held-out",
             "clouds": one.clouds,
             "points": one.points,
-            "blocks": int(counts[number]),
+            "blocks": int(total[number]),
             **({"skipped": one.skipped} if one.skipped else {}),
         }
         for number, one in enumerate(made)
     ]
-    categories = sorted({one.mesh.category for one in made[:n_training]})
+    per_category: dict[str, int] = {}
+    for number, one in enumerate(made[:n_training]):
+        label = one.surface.category
+        per_category[label] = per_category.get(label, 0) + int(counts["train"][number])
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "pccbench": __version__,
         "command": command,
         "recipe": dataclasses.asdict(recipe),
         "block_size": recipe.size,
-        "splits": splits,
-        "categories": {
-            label: int(sum(counts[i] for i, one in enumerate(made[:n_training]) if one.mesh.category == label))
-            for label in categories
-        },
-        "licences": sorted({one.mesh.licence for one in made if one.mesh.licence}),
+        "splits": shards,
+        "clouds": clouds,
+        "categories": per_category,
+        "licences": sorted({one.surface.licence for one in made if one.surface.licence}),
         "sources": sources,
     }
-    (out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    # Last, and at once: a folder with a manifest is complete.
+    partial = out / f"{MANIFEST}.partial"
+    partial.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    partial.replace(out / MANIFEST)
     return Prepared(out, manifest)
+
+
+def _cloud(out: Path, name: str, cloud: Voxels) -> dict[str, Any]:
+    folder = out / "clouds"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name.replace('/', '-').rsplit('.', 1)[0]}_vox10.npy"
+    np.save(path, cloud.astype(np.int32))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"file": path.relative_to(out).as_posix(), "sha256": digest, "points": len(cloud)}
 
 
 def _shards(out: Path, name: str, blocks: Blocks) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def sample_points(corners: Floats, shares: npt.NDArray[np.int64], rng: np.random
 
 
 @njit(cache=True)
-def mark(
+def mark(  # noqa: PLR0917  # numba takes no keywords
     grid: npt.NDArray[np.uint64],
     corners: Floats,
     shares: npt.NDArray[np.int64],
@@ -69,9 +69,9 @@ def mark(
                 x += noise * min(max(rng.standard_normal(), -6.0), 6.0)
                 y += noise * min(max(rng.standard_normal(), -6.0), 6.0)
                 z += noise * min(max(rng.standard_normal(), -6.0), 6.0)
-            i = int(math.floor(x + shift[0] + 0.5))
-            j = int(math.floor(y + shift[1] + 0.5))
-            k = int(math.floor(z + shift[2] + 0.5))
+            i = math.floor(x + shift[0] + 0.5)
+            j = math.floor(y + shift[1] + 0.5)
+            k = math.floor(z + shift[2] + 0.5)
             grid[i, j, k >> 6] |= np.uint64(1) << np.uint64(k & 63)
 
 
@@ -80,8 +80,9 @@ def marked(grid: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
     """Voxels whose bit is set, (n, 3), z fastest."""
     n = 0
     for word in grid.flat:
-        while word:
-            word &= word - np.uint64(1)
+        rest = word
+        while rest:
+            rest &= rest - np.uint64(1)
             n += 1
     out = np.empty((n, 3), np.int32)
     row = 0
@@ -99,4 +100,21 @@ def marked(grid: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
                         row += 1
                     word >>= np.uint64(1)
                     place += 1
+    return out
+
+
+@njit(cache=True)
+def nearest(places: Floats, points: Floats) -> npt.NDArray[np.int64]:
+    """Row of `places` (k, 3) nearest to each of `points` (n, 3), for a few hundred places."""
+    out = np.empty(len(points), np.int64)
+    for row in range(len(points)):
+        best, best_place = np.inf, 0
+        for place in range(len(places)):
+            x = points[row, 0] - places[place, 0]
+            y = points[row, 1] - places[place, 1]
+            z = points[row, 2] - places[place, 2]
+            square = x * x + y * y + z * z
+            if square < best:
+                best, best_place = square, place
+        out[row] = best_place
     return out

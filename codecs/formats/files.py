@@ -13,6 +13,7 @@ from .arrays import format_npy, format_npz, read_npy, read_npz
 from .grid import BitDepth, named_bit_depth
 from .kitti import format_kitti, read_kitti
 from .mesh import Mesh
+from .obj import is_obj, read_obj
 from .off import is_off, read_off
 from .pcd import format_pcd, read_pcd
 from .ply import Encoding, format_ply, read_ply, read_ply_mesh
@@ -57,7 +58,7 @@ def read_cloud(
 
 
 def read_mesh(path: str | os.PathLike[str]) -> Mesh:
-    """Read a mesh from an OFF or PLY file, polygons split into triangles.
+    """Read a mesh from an OFF, PLY or OBJ file, polygons split into triangles.
 
     Raises:
         CloudError: the file cannot be read or holds no sound mesh; the text names the file.
@@ -69,7 +70,9 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
             return read_off(data)
         if data.startswith(b"ply"):
             return read_ply_mesh(data)
-        raise CloudError(f"expected a mesh in OFF or PLY, it starts with {data[:12]!r}")
+        if is_obj(data):
+            return read_obj(data)
+        raise CloudError(f"expected a mesh in OFF, PLY or OBJ, it starts with {data[:12]!r}")
     except CloudError as error:
         raise CloudError(f"{path}: {error}") from None
 
@@ -97,9 +100,7 @@ def write_cloud(
     }
     writer = writers.get(path.suffix.lower())
     if writer is None:
-        raise CloudError(
-            f"{path}: unsupported extension {path.suffix!r}, clouds are written as {' '.join(WRITABLE)}"
-        )
+        raise CloudError(f"{path}: unsupported extension {path.suffix!r}, clouds are written as {' '.join(WRITABLE)}")
     try:
         _write_bytes(path, writer(cloud))
     except CloudError as error:
