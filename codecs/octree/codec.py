@@ -23,9 +23,9 @@ _MAX_REPEATS_PER_BYTE = 1 << 20
 class OctreeCodec(Codec):
     """Octree occupancy coded with mixed contexts; lossless, or at the rates of MPEG's test conditions.
 
-    A voxelised cloud is scaled as the G-PCC test model does it at r01 to r06, and the same points are merged.  The decoder
-    puts each back where the test model puts it, or on the nearest voxel of the input's grid where that is closer to the
-    input (`VoxelGrid.keeps_fractions`).  `lossless` keeps repeated points.
+    A voxelised cloud is scaled as the G-PCC test model does it at r01 to r06, and the same points are merged.  The
+    decoder puts each back where the test model puts it, or on the nearest voxel of the input's grid where that is
+    closer to the input (`VoxelGrid.keeps_fractions`).  `lossless` keeps repeated points.
 
     A cloud of real coordinates gets a cubic grid of 2**8 (r01) to 2**13 (r06) voxels along the longest side of its
     bounding box; it has no lossless rate.

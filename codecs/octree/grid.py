@@ -44,8 +44,8 @@ class VoxelGrid:
     def keeps_fractions(self) -> bool:
         """Whether coded coordinates over scale are nearer to the points they stand for than the nearest voxels are.
 
-        Compared by the mean square over one period of the quantiser, in integers.  At 3/4 fractions are better, as the
-        G-PCC test model writes them; at 15/16 most voxels are hit exactly, and rounding is.
+        Compared by the mean square over one period of the quantiser, in integers.  At 3/4 fractions are better, as
+        the G-PCC test model writes them; at 15/16 most voxels are hit exactly, and rounding is.
         """
         top, bottom = self.scale.numerator, self.scale.denominator
         if top == 1 or bottom > _LONGEST_PERIOD:
@@ -60,7 +60,7 @@ class VoxelGrid:
         return (2 * bottom * coded + top) // (2 * top)
 
     def restored(self, voxels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32] | npt.NDArray[np.float64]:
-        """Coded coordinates over scale: on the cloud's grid, halves rounded up, or where it `keeps_fractions` between."""
+        """Coded coordinates over scale: on the cloud's grid, halves up, or between if it `keeps_fractions`."""
         if self.scale == 1:
             return voxels
         last = (1 << self.bit_depth) - 1

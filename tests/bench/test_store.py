@@ -61,7 +61,9 @@ def test_a_damaged_line_in_the_middle_is_an_error_that_names_it(tmp_path):
 def test_only_one_writer(tmp_path):
     with Store(tmp_path).writing(RunSpec(), {}):
         code = (
-            "from pathlib import Path\nfrom pccbench.bench.store import Store\nfrom pccbench.bench.spec import RunSpec\n"
+            "from pathlib import Path\n"
+            "from pccbench.bench.store import Store\n"
+            "from pccbench.bench.spec import RunSpec\n"
             f"with Store(Path({str(tmp_path)!r})).writing(RunSpec(), {{}}): pass"
         )
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
