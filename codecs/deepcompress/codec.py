@@ -1,0 +1,391 @@
+"""Codec: DeepCompress behind the interface of all codecs, one name for each entropy model."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..base import Bitstream, Codec, CodecCard, Rate
+from ..cloud import MAX_BIT_DEPTH, PointCloud
+from ..container import get_varint, ledger, pack, put_varint, unpack
+from ..errors import BitstreamError, CodecError
+
+if TYPE_CHECKING:
+    from .cells import Cells
+    from .coding import Coder
+    from .model import VoxelModel
+
+#: Numbers of the entropy models in streams.  Never renumber.
+PRIOR_NUMBERS = {"gaussian": 1, "hyperprior": 2, "channel": 3, "context": 4, "attention": 5, "hybrid": 6}
+_PRIOR_NAMES = {number: name for name, number in PRIOR_NUMBERS.items()}
+
+_CONTAINER_NAME = "deepcompress"
+_SECTIONS = ("header", "cells", "latents")
+_MAX_COARSENING = 4
+_TAG_BYTES = 2
+
+#: Rate weights of the named rates, low rate to high.
+_RATE_WEIGHTS = (48.0, 28.0, 16.0, 9.0, 5.0, 2.5, 1.0, 0.3)
+
+
+@dataclass(frozen=True)
+class Header:
+    """First section of a stream.
+
+    Attributes:
+        bit_depth: of the cloud.
+        prior: name of the entropy model.
+        rate_index: of the gains.
+        coarsening: halvings of the grid before coding.
+        tag: first bytes of the hash of the weights.
+    """
+
+    bit_depth: int
+    prior: str
+    rate_index: int
+    coarsening: int
+    tag: bytes
+
+    def to_bytes(self) -> bytes:
+        """The section."""
+        numbers = (self.bit_depth, PRIOR_NUMBERS[self.prior], self.rate_index, self.coarsening)
+        return b"".join(put_varint(number) for number in numbers) + self.tag
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Header:
+        """The header of a section.
+
+        Raises:
+            BitstreamError: a field is out of range.
+        """
+        from .structure import RATE_STEPS
+
+        position = 0
+        numbers = []
+        for _ in range(4):
+            number, position = get_varint(data, position)
+            numbers.append(number)
+        bit_depth, prior, rate_index, coarsening = numbers
+        if not 1 <= bit_depth <= MAX_BIT_DEPTH or coarsening > _MAX_COARSENING or rate_index > RATE_STEPS:
+            raise BitstreamError(
+                f"header has bit depth {bit_depth}, rate {rate_index}, coarsening {coarsening}; expected 1 to "
+                f"{MAX_BIT_DEPTH}, at most {RATE_STEPS}, at most {_MAX_COARSENING}"
+            )
+        if prior not in _PRIOR_NAMES:
+            raise BitstreamError(f"entropy model {prior}, expected 1 to {len(_PRIOR_NAMES)}")
+        if len(data) != position + _TAG_BYTES:
+            raise BitstreamError(f"header has {len(data)} bytes, expected {position + _TAG_BYTES}")
+        return cls(bit_depth, _PRIOR_NAMES[prior], rate_index, coarsening, data[position:])
+
+
+@functools.cache
+def _transform(folder: Path) -> VoxelModel:
+    from .weights import load_transform, transform_path
+
+    return load_transform(transform_path(folder))
+
+
+@functools.cache
+def _coder(folder: Path, name: str) -> Coder:
+    from .weights import load_prior, prior_path
+
+    return load_prior(prior_path(folder, name))
+
+
+class DeepCompressCodec(Codec):
+    """Learned voxel codec: occupancy of 8**3 cells by the octree, latents in occupied cells, thresholds a block."""
+
+    name = "deepcompress"
+    title = "DeepCompress"
+    #: Entropy model that is coded with.
+    prior: ClassVar[str] = "hybrid"
+
+    def __init__(self, weights: Path | None = None) -> None:
+        from .weights import SHIPPED, prior_path, transform_path
+
+        self.folder = SHIPPED if weights is None else Path(weights)
+        for path in (transform_path(self.folder), prior_path(self.folder, self.prior)):
+            if not path.exists():
+                from ..errors import CodecUnavailableError
+
+                raise CodecUnavailableError(f"no weights ({path.name}); train them: bench train deepcompress")
+
+    def rates(self) -> list[Rate]:
+        """One model for all; the rate weight tells what a bit may cost."""
+        return [
+            Rate(f"r{number:02d}", {"rate_weight": weight, "coarsening": 0, "optimise": "d1"})
+            for number, weight in enumerate(_RATE_WEIGHTS, 1)
+        ]
+
+    def warm_up(self) -> None:
+        """Load the weights, and compile by coding a small ball."""
+        span = np.arange(-12, 13)
+        grid = np.stack(np.meshgrid(span, span, span, indexing="ij"), axis=-1).reshape(-1, 3)
+        radius = np.sqrt((grid**2).sum(axis=1))
+        ball = grid[np.abs(radius - 11) < 0.5] + 20
+        cloud = PointCloud(ball.astype(np.int32), bit_depth=6)
+        self.decode(self.encode(cloud, self.rates()[-1]))
+
+    def encode(self, cloud: PointCloud, rate: Rate) -> Bitstream:
+        """Code the set of voxels of `cloud`; how often each occurs is not kept.
+
+        Raises:
+            CodecError: the cloud is not voxelised, or a rate parameter is out of range.
+        """
+        if cloud.bit_depth is None:
+            raise CodecError("deepcompress codes voxelised clouds: give the cloud a bit depth (integer coordinates)")
+        rate_weight, coarsening, optimise = _rate_parameters(rate)
+        from ..entropy.rangecoder import SymbolEncoder
+        from ..octree.occupancy import encode_keys
+        from .cells import cells_of, keys_of, neighbours_of
+        from .coding import encode_thresholds
+        from .model import rate_index_of
+        from .structure import structure_of
+
+        header = self._header(cloud.bit_depth, rate_index_of(rate_weight), coarsening)
+        points = np.asarray(cloud.points, np.int32) >> coarsening
+        cells = cells_of(points)
+        occupancy, cell_bits = encode_keys(keys_of(cells.positions))
+        if not len(cells):
+            return Bitstream(pack(_CONTAINER_NAME, [header.to_bytes(), occupancy, b""]), estimated_bits=0.0)
+        table = neighbours_of(cells.positions)
+        latents = self._latents(cells, table, header.rate_index)
+        encoder = SymbolEncoder()
+        structure = structure_of(cells.positions, np.full(len(cells), header.rate_index), table)
+        _coder(self.folder, self.prior).encode(latents, structure, encoder)
+        latent_bits = encoder.estimated_bits
+        normals = _normals(cloud, points, cells, optimise)
+        picked, chosen = self._decide(cells, table, latents, header.rate_index, cell_bits + latent_bits, normals)
+        encode_thresholds(picked, encoder)
+        data = pack(_CONTAINER_NAME, [header.to_bytes(), occupancy, encoder.finish()])
+        return Bitstream(
+            data,
+            estimated_bits=cell_bits + encoder.estimated_bits,
+            reconstruction_sha256=_cloud(cells.positions, chosen, header).geometry_sha256(),
+            notes={
+                "cells": len(cells),
+                "latent_bits": latent_bits,
+                "threshold_bits": encoder.estimated_bits - latent_bits,
+            },
+        )
+
+    def decode(self, data: bytes) -> PointCloud:
+        """Rebuild the cloud.
+
+        Raises:
+            BitstreamError: the stream is damaged, foreign, or of other weights than these.
+        """
+        from ..entropy.rangecoder import SymbolDecoder
+        from ..octree.occupancy import decode_occupancy
+        from .cells import CELL_SIDE, neighbours_of
+        from .coding import decode_thresholds
+        from .decision import blocks_of
+        from .structure import structure_of
+
+        _, sections = unpack(data, _CONTAINER_NAME)
+        if len(sections) != len(_SECTIONS):
+            raise BitstreamError(f"stream has {len(sections)} sections, expected {len(_SECTIONS)}")
+        header = Header.from_bytes(sections[0])
+        expected = self._tag(header.prior)
+        if header.tag != expected:
+            raise BitstreamError(f"stream was made with other weights: tag {header.tag.hex()}, ours {expected.hex()}")
+        positions = decode_occupancy(sections[1])
+        if not len(positions):
+            return PointCloud(np.empty((0, 3), np.int32), bit_depth=header.bit_depth)
+        side = max(1, (1 << header.bit_depth >> header.coarsening) // CELL_SIDE)
+        if int(positions.max()) >= side:
+            raise BitstreamError(f"cell coordinate {positions.max()} is outside a grid of {side} cells")
+        table = neighbours_of(positions)
+        structure = structure_of(positions, np.full(len(positions), header.rate_index), table)
+        decoder = SymbolDecoder(sections[2])
+        latents = _coder(self.folder, header.prior).decode(structure, decoder)
+        block, blocks = blocks_of(positions)
+        picked = decode_thresholds(blocks, decoder)
+        decoder.finish()
+        return _cloud(positions, self._passing(table, latents, header.rate_index, block, picked), header)
+
+    def sections(self, data: bytes) -> dict[str, int]:
+        """Bytes of container, header, occupancy of cells, and symbols (latents, hyper-latents, thresholds)."""
+        return ledger(data, _SECTIONS)
+
+    def card(self) -> CodecCard:
+        """Read from the files of weights and their record."""
+        from .weights import prior_path, read_record, transform_path, weights_sha256
+
+        record = read_record(self.folder)
+        parameters = _parameters(transform_path(self.folder)) + _parameters(prior_path(self.folder, self.prior))
+        return CodecCard(
+            version="1",
+            title=f"DeepCompress ({self.prior})",
+            description=f"Learned voxel codec of stride 8, entropy model {self.prior}, one model for all rates",
+            paper="Killea, Li, Bastani, McLachlan: DeepCompress, arXiv:2106.01504",
+            parameters=parameters,
+            macs_per_point=record.get("macs_per_point"),
+            weights_sha256=weights_sha256(self.folder, self.prior),
+            trained=bool(record.get("trained", False)),
+            training_files_sha256=tuple(record.get("training_files_sha256", ())),
+        )
+
+    def _tag(self, prior: str) -> bytes:
+        from .weights import weights_sha256
+
+        return bytes.fromhex(weights_sha256(self.folder, prior))[:_TAG_BYTES]
+
+    def _header(self, bit_depth: int, rate_index: int, coarsening: int) -> Header:
+        return Header(bit_depth, self.prior, rate_index, coarsening, self._tag(self.prior))
+
+    def _latents(self, cells: Cells, table: npt.NDArray[np.int32], rate_index: int) -> Any:
+        import torch
+
+        neighbours = torch.from_numpy(table.astype(np.int64))
+        return _transform(self.folder).latents(cells.bits, neighbours, np.array([rate_index]))
+
+    def _decide(  # the parts of one encoding
+        self,
+        cells: Cells,
+        table: npt.NDArray[np.int32],
+        latents: Any,
+        rate_index: int,
+        other_bits: float,
+        normals: npt.NDArray[np.float32] | None,
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Threshold of each block, and the mask of the voxels that pass, packed (n, 64)."""
+        import torch
+
+        from .cells import CELL_VOXELS
+        from .decision import blocks_of, choose, levels_of, measure
+
+        levels = np.empty((len(cells), CELL_VOXELS), np.uint8)
+        for piece, logits in _transform(self.folder).logits(
+            latents, torch.from_numpy(table.astype(np.int64)), rate_index
+        ):
+            levels[piece] = levels_of(logits)
+        block, blocks = blocks_of(cells.positions)
+        picked = choose(measure(cells, table, levels, block, blocks, normals), other_bits)
+        # A voxel passes when it reached more thresholds than the number of the one that was picked.
+        return picked, np.packbits(levels > picked[block][:, None], axis=1)
+
+    def _passing(
+        self,
+        table: npt.NDArray[np.int32],
+        latents: Any,
+        rate_index: int,
+        block: npt.NDArray[np.int64],
+        picked: npt.NDArray[np.uint8],
+    ) -> npt.NDArray[np.uint8]:
+        """Mask of the voxels that pass, packed (n, 64)."""
+        import torch
+
+        from .decision import THRESHOLDS
+
+        least = THRESHOLDS[picked][block]
+        packed = np.empty((len(block), 64), np.uint8)
+        for piece, logits in _transform(self.folder).logits(
+            latents, torch.from_numpy(table.astype(np.int64)), rate_index
+        ):
+            packed[piece] = np.packbits(logits >= least[piece, None], axis=1)
+        return packed
+
+
+def _rate_parameters(rate: Rate) -> tuple[float, int, Literal["d1", "d2"]]:
+    from .model import MAX_RATE_WEIGHT, MIN_RATE_WEIGHT
+
+    rate_weight = float(rate.parameters["rate_weight"])
+    coarsening = int(rate.parameters.get("coarsening", 0))
+    optimise = rate.parameters.get("optimise", "d1")
+    if not MIN_RATE_WEIGHT <= rate_weight <= MAX_RATE_WEIGHT:
+        raise CodecError(f"rate_weight must be {MIN_RATE_WEIGHT} to {MAX_RATE_WEIGHT}, got {rate_weight}")
+    if not 0 <= coarsening <= _MAX_COARSENING:
+        raise CodecError(f"coarsening must be 0 to {_MAX_COARSENING}, got {coarsening}")
+    if optimise not in ("d1", "d2"):
+        raise CodecError(f"optimise must be d1 or d2, got {optimise!r}")
+    return rate_weight, coarsening, optimise  # type: ignore[return-value]
+
+
+def _normals(
+    cloud: PointCloud, points: npt.NDArray[np.int32], cells: Cells, optimise: str
+) -> npt.NDArray[np.float32] | None:
+    """Normals of the voxels in the order of cells, for D2; None where D1 counts."""
+    if optimise == "d1":
+        return None
+    from ...metrics.normals import estimate_normals
+    from .cells import keys_of, points_of
+
+    normals = estimate_normals(points)[0] if cloud.normals is None else cloud.normals
+    unique, first = np.unique(keys_of(points), return_index=True)
+    rows = first[np.searchsorted(unique, keys_of(points_of(cells.positions, cells.bits)))]
+    return np.ascontiguousarray(normals[rows], np.float32)
+
+
+def _cloud(positions: npt.NDArray[np.int32], packed: npt.NDArray[np.uint8], header: Header) -> PointCloud:
+    """The cloud of the voxels that pass, on the grid of the input."""
+    from .cells import points_of
+
+    points = points_of(positions, packed)
+    inside = (points >> (header.bit_depth - header.coarsening) == 0).all(axis=1)
+    return PointCloud(points[inside] << header.coarsening, bit_depth=header.bit_depth)
+
+
+def _parameters(path: Path) -> int:
+    """Numbers in a file of weights, tables left out."""
+    from safetensors import safe_open
+
+    total = 0
+    with safe_open(path, "np") as file:
+        for key in file.keys():
+            if "tables." not in key:
+                total += int(np.prod(file.get_slice(key).get_shape()))
+    return total
+
+
+class GaussianCodec(DeepCompressCodec):
+    """DeepCompress with one distribution a channel."""
+
+    name = "deepcompress-gaussian"
+    title = "DeepCompress (gaussian)"
+    prior = "gaussian"
+
+
+class HyperpriorCodec(DeepCompressCodec):
+    """DeepCompress with hyper-latents."""
+
+    name = "deepcompress-hyperprior"
+    title = "DeepCompress (hyperprior)"
+    prior = "hyperprior"
+
+
+class ChannelCodec(DeepCompressCodec):
+    """DeepCompress with channel groups."""
+
+    name = "deepcompress-channel"
+    title = "DeepCompress (channel)"
+    prior = "channel"
+
+
+class ContextCodec(DeepCompressCodec):
+    """DeepCompress with an autoregressive context."""
+
+    name = "deepcompress-context"
+    title = "DeepCompress (context)"
+    prior = "context"
+
+
+class AttentionCodec(DeepCompressCodec):
+    """DeepCompress with attention in windows."""
+
+    name = "deepcompress-attention"
+    title = "DeepCompress (attention)"
+    prior = "attention"
+
+
+class HybridCodec(DeepCompressCodec):
+    """DeepCompress with all of these."""
+
+    name = "deepcompress-hybrid"
+    title = "DeepCompress (hybrid)"
+    prior = "hybrid"

@@ -1,0 +1,252 @@
+"""Decision: which voxels a block puts out, by a threshold that the encoder picks for it and codes.
+
+The encoder measures, for every threshold at once, what each block would add to both directions of the
+distortion: squared distances from the input's points to the voxels that pass, and from those to the points.  Then it
+picks the thresholds that make the larger of the two mean squared errors, which is what MPEG's D1 and D2 count, small.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from .cells import BLOCK_CELLS, CELL_SIDE, CELL_VOXELS, Cells, keys_of, morton_of_raster, voxel_offsets
+
+#: Thresholds on the logits that a block can choose from; a voxel passes when its logit is at least the threshold.
+THRESHOLDS: npt.NDArray[np.float32] = np.linspace(-4.0, 3.0, 32, dtype=np.float32)
+
+_REACH = 3
+_SIDE = CELL_SIDE + 2 * _REACH
+#: Squared distance booked where nothing is within reach.
+_FAR_SQ = float((_REACH + 1) ** 2)
+#: Rank of a voxel without a point.
+_EMPTY = np.uint16(65535)
+_WEIGHTS = np.linspace(0.02, 0.98, 25)
+
+
+@functools.cache
+def _shells() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Steps inside a window in order of length: flat step (k,), squared length (k,), vector (k, 3)."""
+    span = np.arange(-_REACH, _REACH + 1)
+    vectors = np.stack(np.meshgrid(span, span, span, indexing="ij"), axis=-1).reshape(-1, 3)
+    square = (vectors**2).sum(axis=1)
+    order = np.argsort(square, kind="stable")
+    order = order[square[order] <= _REACH * _REACH]
+    flat = vectors @ np.array([_SIDE * _SIDE, _SIDE, 1])
+    return flat[order], square[order].astype(np.float32), vectors[order].astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Costs:
+    """What each block adds at each threshold; all (blocks, thresholds).
+
+    Attributes:
+        from_input_sq: sum of squared errors from the input's points.
+        from_output_sq: the same from the voxels that pass.
+        passed: number of voxels that pass.
+        points: number of input points.
+    """
+
+    from_input_sq: npt.NDArray[np.float64]
+    from_output_sq: npt.NDArray[np.float64]
+    passed: npt.NDArray[np.int64]
+    points: int
+
+
+def blocks_of(positions: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int64], int]:
+    """Number of the block of each cell, (n,), blocks counted in the order z, y, x; and how many there are."""
+    unique, row = np.unique(keys_of(positions // BLOCK_CELLS), return_inverse=True)
+    return row.reshape(-1), len(unique)
+
+
+def levels_of(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """How many of the thresholds each voxel passes, same shape."""
+    return np.searchsorted(THRESHOLDS, logits.reshape(-1), side="right").astype(np.uint8).reshape(logits.shape)
+
+
+@njit(cache=True)
+def _fill(  # type: ignore[no-untyped-def]  # a kernel takes arrays one by one
+    row, neighbours, levels, ranks, firsts, raster, level_window, point_window
+):
+    n = len(levels)
+    for wx in range(_SIDE):
+        x = wx - _REACH
+        cx = 0 if x < 0 else (1 if x < CELL_SIDE else 2)
+        for wy in range(_SIDE):
+            y = wy - _REACH
+            cy = 0 if y < 0 else (1 if y < CELL_SIDE else 2)
+            for wz in range(_SIDE):
+                z = wz - _REACH
+                cz = 0 if z < 0 else (1 if z < CELL_SIDE else 2)
+                other = neighbours[row, cx * 9 + cy * 3 + cz]
+                place = (wx * _SIDE + wy) * _SIDE + wz
+                if other == n:
+                    level_window[place] = 0
+                    point_window[place] = -1
+                else:
+                    voxel = raster[(x & 7) << 6 | (y & 7) << 3 | (z & 7)]
+                    level_window[place] = levels[other, voxel]
+                    rank = ranks[other, voxel]
+                    point_window[place] = firsts[other] + rank if rank != _EMPTY else -1
+
+
+@njit(cache=True)
+def _error(k, point, shells, normals):  # type: ignore[no-untyped-def]
+    """Squared length of step k, or of its part along the normal of an input point where there are normals."""
+    _, square, vectors = shells
+    if len(normals) == 0:
+        return square[k]
+    along = np.float32(0)
+    for axis in range(3):
+        along += vectors[k, axis] * normals[point, axis]
+    return along * along
+
+
+@njit(cache=True)
+def _add_from_input(  # type: ignore[no-untyped-def]  # a kernel takes arrays one by one
+    place, point, level_window, shells, normals, costs
+):
+    """At each threshold, the error of a point to the nearest voxel that passes."""
+    reached = 0
+    flat = shells[0]
+    for k in range(len(flat)):
+        level = level_window[place + flat[k]]
+        if level > reached:
+            error = _error(k, point, shells, normals)
+            for threshold in range(reached, level):
+                costs[threshold] += error
+            reached = level
+            if reached == len(costs):
+                return
+    for threshold in range(reached, len(costs)):
+        costs[threshold] += _FAR_SQ
+
+
+@njit(cache=True)
+def _error_to_input(place, point_window, shells, normals):  # type: ignore[no-untyped-def]
+    """Error of a voxel to the nearest point."""
+    flat = shells[0]
+    for k in range(len(flat)):
+        point = point_window[place + flat[k]]
+        if point >= 0:
+            return _error(k, point, shells, normals)
+    return np.float32(_FAR_SQ)
+
+
+@njit(cache=True)
+def _measure(  # type: ignore[no-untyped-def]  # a kernel takes arrays one by one
+    where, voxels, block, shells, normals, costs
+):
+    neighbours, raster, offsets = where
+    levels, ranks, firsts = voxels
+    from_input, from_output, passed = costs
+    level_window = np.zeros(_SIDE**3, np.uint8)
+    point_window = np.zeros(_SIDE**3, np.int64)
+    for row in range(len(levels)):
+        _fill(row, neighbours, levels, ranks, firsts, raster, level_window, point_window)
+        b = block[row]
+        for voxel in range(CELL_VOXELS):
+            place = (offsets[voxel, 0] + _REACH) * _SIDE + offsets[voxel, 1] + _REACH
+            place = place * _SIDE + offsets[voxel, 2] + _REACH
+            point = point_window[place]
+            level = level_window[place]
+            if point >= 0:
+                _add_from_input(place, point, level_window, shells, normals, from_input[b])
+            if level > 0:
+                from_output[b, level - 1] += _error_to_input(place, point_window, shells, normals)
+                passed[b, level - 1] += 1
+
+
+def measure(  # the parts of one encoder's state
+    cells: Cells,
+    neighbours: npt.NDArray[np.int32],
+    levels: npt.NDArray[np.uint8],
+    block: npt.NDArray[np.int64],
+    blocks: int,
+    normals: npt.NDArray[np.float32] | None = None,
+) -> Costs:
+    """What each block would add at each threshold, the blocks around it being at the same one.
+
+    Args:
+        cells: the input.
+        neighbours: (n, 27) of `neighbours_of`.
+        levels: (n, 512) of `levels_of`.
+        block: (n,) of `blocks_of`.
+        blocks: their number.
+        normals: (points, 3) unit normals of the input in the order of cells and voxels, to count point-to-plane
+            errors (D2) in place of point-to-point ones (D1).
+    """
+    occupied = np.unpackbits(cells.bits, axis=1).astype(np.bool_)
+    counts = occupied.sum(axis=1)
+    points = int(counts.sum())
+    firsts = (np.cumsum(counts) - counts).astype(np.int64)
+    # Two bytes a voxel, and not the row of its point, which would take four: large clouds have many cells.
+    ranks = np.cumsum(occupied, axis=1, dtype=np.uint16)
+    ranks -= np.uint16(1)
+    ranks[~occupied] = _EMPTY
+    shape = (blocks, len(THRESHOLDS))
+    from_input, from_output, passed = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64)
+    no_normals = np.empty((0, 3), np.float32)
+    _measure(
+        (neighbours, morton_of_raster(), voxel_offsets()),
+        (levels, ranks, firsts),
+        block,
+        _shells(),
+        no_normals if normals is None else normals,
+        (from_input, from_output, passed),
+    )
+    # A voxel passes its own threshold and all below.
+    from_output = from_output[:, ::-1].cumsum(axis=1)[:, ::-1]
+    passed = passed[:, ::-1].cumsum(axis=1)[:, ::-1]
+    return Costs(from_input, from_output, passed, points)
+
+
+def choose(costs: Costs, other_bits: float, bits_of_step: float = 1.0) -> npt.NDArray[np.uint8]:
+    """Threshold of each block, (blocks,), so that the larger mean squared error is small for the bits it takes.
+
+    Args:
+        costs: of `measure`.
+        other_bits: size of the rest of the stream, which tells what a bit is worth here.
+        bits_of_step: bits that a step between the thresholds of successive blocks costs, roughly.
+    """
+    blocks, thresholds = costs.passed.shape
+    steps = np.arange(thresholds)
+    best, best_error = np.zeros(blocks, np.uint8), np.inf
+    for weight in _WEIGHTS:
+        ratio = 1.0
+        middle = thresholds // 2
+        picked = np.zeros(blocks, np.int64)
+        price = 0.0
+        for _ in range(4):
+            gain = weight * costs.from_input_sq / costs.points
+            loss = (1 - weight) * (costs.from_output_sq - ratio * costs.passed) / costs.points
+            picked = np.argmin(gain + loss + price * np.abs(steps - middle), axis=1)
+            middle = int(np.median(picked))
+            row = np.arange(blocks)
+            sums = [a[row, picked].sum() for a in (costs.from_input_sq, costs.from_output_sq, costs.passed)]
+            ratio = sums[1] / max(sums[2], 1)
+            error = max(sums[0] / costs.points, ratio)
+            # One per cent of rate is worth about one per cent of error.
+            price = error * bits_of_step / max(other_bits, 1.0)
+        if error < best_error and sums[2] > 0:
+            best, best_error = picked.astype(np.uint8), error
+    return best
+
+
+def d1_mse(costs: Costs, picked: npt.NDArray[np.uint8]) -> float:
+    """Symmetric mean squared error that a choice is expected to have."""
+    row = np.arange(len(picked))
+    forward = costs.from_input_sq[row, picked].sum() / costs.points
+    passed = costs.passed[row, picked].sum()
+    return float(max(forward, costs.from_output_sq[row, picked].sum() / max(passed, 1)))
+
+
+def passing(
+    logits: npt.NDArray[np.float32], block: npt.NDArray[np.int64], picked: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.bool_]:
+    """Voxels that pass the threshold of their block, (n, 512)."""
+    return logits >= THRESHOLDS[picked][block][:, None]

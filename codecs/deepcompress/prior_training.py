@@ -1,0 +1,192 @@
+"""Training of entropy models: all on the same finished transforms, the same blocks and the same symbols."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..entropy.exact import set_mode
+from ..training import checkpoint
+from ..training.ledger import Ledger
+from ..training.schedule import learning_rate_share
+from .coding import make_conditional
+from .config import TrainingConfig
+from .dataset import Batch, Blocks
+from .model import VoxelModel, rate_index_of, rate_weight_of
+from .priors import PRIORS, HyperPrior
+from .structure import structure_of
+from .training import Report, identity_of
+
+_LEDGER_EVERY = 50
+#: Share of the training after which the networks are quantised, with straight-through gradients.
+_EXACT_FROM = 0.6
+
+
+@dataclass(eq=False)
+class PriorTrainer:
+    """A training run of entropy models.
+
+    Attributes:
+        config: its configuration.
+        blocks: its data.
+        model: finished transforms, as they are stored.
+        names: entropy models to train.
+        file: name of the checkpoint in `checkpoint_dir`.
+    """
+
+    config: TrainingConfig
+    blocks: Blocks
+    model: VoxelModel
+    names: Sequence[str]
+
+    def __post_init__(self) -> None:
+        training = self.config.training
+        torch.manual_seed(training.seed)
+        channels = self.model.config.latent_channels
+        self.priors = nn.ModuleDict({name: PRIORS[name](channels) for name in self.names})
+        self.conditional = make_conditional()
+        self.optimisers = {
+            name: torch.optim.Adam(prior.parameters(), training.learning_rates.entropy, betas=(0.9, 0.99), fused=True)
+            for name, prior in self.priors.items()
+        }
+        self.step = 0
+        self.trained_s = 0.0
+        weights = hashlib.sha256(b"".join(t.numpy().tobytes() for t in self.model.state_dict().values()))
+        self.identity = identity_of(self.config, self.blocks) + weights.hexdigest() + ",".join(self.names)
+        self.steps_an_epoch = max(1, len(self.blocks) // training.batch_size)
+        self.steps = max(1, round(training.entropy_epochs * self.steps_an_epoch))
+        self.folder = training.checkpoint_dir
+        self._is_exact = False
+
+    @property
+    def path(self) -> Path:
+        """Where the checkpoint lies."""
+        return self.folder / "priors.pt"
+
+    def resume(self) -> bool:
+        """Take up the checkpoint of an earlier process, if there is one."""
+        state = checkpoint.load(self.path, self.identity)
+        if state is None:
+            return False
+        self.step, self.trained_s = state["step"], state["trained_s"]
+        self._set_precision()
+        self.priors.load_state_dict(state["priors"])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][name])
+        return True
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        checkpoint.save(
+            self.path,
+            {
+                "identity": self.identity,
+                "priors": self.priors.state_dict(),
+                "optimisers": {name: one.state_dict() for name, one in self.optimisers.items()},
+                "step": self.step,
+                "trained_s": self.trained_s,
+            },
+        )
+
+    def run(self, report: Report | None = None) -> None:
+        """Train to the end of the configuration, from where the run stands."""
+        training = self.config.training
+        torch.set_num_threads(training.threads)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        columns = ("step", "trained_s", *(f"{name}_bits_per_point" for name in self.names))
+        ledger = Ledger(self.folder / "priors.csv", columns, from_step=self.step)
+        sums: dict[str, float] = {}
+        summed = 0
+        started = saved = time.monotonic()
+        self.priors.train()
+        for batch in self._batches():
+            self._set_precision()
+            for key, value in self.train_step(batch).items():
+                sums[key] = sums.get(key, 0.0) + value
+            summed += 1
+            now = time.monotonic()
+            self.trained_s, started = self.trained_s + now - started, now
+            if self.step % _LEDGER_EVERY == 0:
+                means = {key: value / summed for key, value in sums.items()}
+                sums, summed = {}, 0
+                ledger.add({"step": self.step, "trained_s": round(self.trained_s, 1), **means})
+                if report is not None:
+                    report(self.step, self.steps, means)
+            if now - saved > training.checkpoint_s or self.step == self.steps:
+                self.save()
+                saved = now
+        ledger.plot(self.folder / "priors.png", columns[2:])
+
+    def _set_precision(self) -> None:
+        if not self._is_exact and self.step >= _EXACT_FROM * self.steps:
+            set_mode(self.priors, "exact")
+            self._is_exact = True
+
+    def _batches(self) -> Iterator[Batch]:
+        training = self.config.training
+        while self.step < self.steps:
+            epoch, skip = divmod(self.step, self.steps_an_epoch)
+            # Other orders than those the transforms were trained in.
+            batches = self.blocks.epoch(
+                training.batch_size, training.seed + 1, epoch, augment=self.config.data.augment
+            )
+            for number, batch in enumerate(batches):
+                if number >= skip and self.step < self.steps:
+                    yield batch
+
+    def train_step(self, batch: Batch) -> dict[str, float]:
+        """One step of each model's optimiser on the same symbols; bits a point of each."""
+        training = self.config.training
+        generator = torch.Generator().manual_seed(training.seed * 1_000_003 + self.step)
+        low, high = (rate_index_of(weight) for weight in training.rate_weights)
+        drawn = torch.randint(low, high + 1, (batch.blocks,), generator=generator)[batch.block].numpy()
+        with torch.no_grad():
+            gain, _, bias, _ = self.model.gains(torch.from_numpy(rate_weight_of(drawn)))
+            y = (self.model.analysis(batch.voxels, batch.neighbours, bias) * gain).round()
+        structure = structure_of(batch.positions, drawn, batch.neighbours.numpy().astype(np.int32))
+        # Low rates have few bits; by the root of the rate weight, all rates pull with about the same force.
+        weight = torch.from_numpy(rate_weight_of(drawn)).sqrt()
+        points = batch.voxels.sum()
+        figures = {}
+        for name, prior in self.priors.items():
+            optimiser = self.optimisers[name]
+            share = learning_rate_share(self.step, self.steps, training.decay_from)
+            for group in optimiser.param_groups:
+                group["lr"] = training.learning_rates.entropy * share
+            bits, loss = self._bits(prior, y, structure, weight, generator)
+            optimiser.zero_grad(set_to_none=True)
+            (loss / points).backward()
+            nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
+            optimiser.step()
+            figures[f"{name}_bits_per_point"] = float(bits.detach() / points)
+        self.step += 1
+        return figures
+
+    def _bits(
+        self, prior: Any, y: Tensor, structure: Any, weight: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """All bits, and bits weighted by rate."""
+        hyper = None
+        total = weighted = torch.zeros(())
+        if isinstance(prior, HyperPrior):
+            z = prior.analysis(y, structure)
+            _, likelihoods = prior.bottleneck(z, generator)
+            z_bits = -torch.log2(likelihoods).sum(1)
+            median = prior.bottleneck.median
+            hyper = z - median + (torch.round(z - median) - (z - median)).detach()
+            total = z_bits.sum()
+            # All cells of a cube are of one block, and have its weight.
+            share = torch.zeros(structure.parents).index_copy(0, structure.parent, weight)
+            weighted = (z_bits * share).sum()
+        found = prior.all_parameters(structure, prior.features(structure, hyper), y)
+        scales = self.conditional.scale_of(found.log_index)
+        y_bits = -torch.log2(self.conditional.likelihood(y, scales, found.mean)).sum(1)
+        return total + y_bits.sum(), weighted + (y_bits * weight).sum()

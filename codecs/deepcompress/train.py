@@ -1,0 +1,158 @@
+"""Train: the whole way from a configuration to the files that the codec loads."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..._version import __version__
+from ..errors import PccbenchError
+from .config import TrainingConfig
+from .dataset import Blocks
+from .model import VoxelModel
+from .prior_training import PriorTrainer
+from .training import Report, TransformTrainer, read_data
+from .weights import (
+    RECORD,
+    SHIPPED,
+    file_sha256,
+    finished,
+    load_transform,
+    prior_path,
+    read_record,
+    save_prior,
+    save_transform,
+    transform_path,
+)
+
+#: Given the name of a stage, something that is told of its progress.
+Reporter = Callable[[str], Report]
+
+
+def train(config_path: Path, command: str, reporter: Reporter | None = None) -> Path:
+    """Train what a configuration asks for, from where an earlier process stopped.
+
+    Args:
+        config_path: YAML file.
+        command: how the training was started, for the record.
+        reporter: called with `transform` and `entropy`, to show progress.
+
+    Returns:
+        Folder of the exported weights, which `DeepCompressCodec(weights=...)` takes.
+
+    Raises:
+        PccbenchError: the configuration, its data or a checkpoint cannot be used; one clear line.
+    """
+    config = TrainingConfig.read(config_path)
+    blocks = read_data(config)
+    out = config.training.checkpoint_dir / "weights"
+    out.mkdir(parents=True, exist_ok=True)
+    record: dict[str, Any] = {
+        "command": command,
+        "config": config.model_dump(mode="json"),
+        "seed": config.training.seed,
+        "training_files_sha256": list(blocks.files_sha256),
+        "training_blocks": len(blocks),
+        "versions": {"pccbench": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+    model = _transform(config, blocks, out, record, reporter)
+    _priors(config, blocks, model, out, record, reporter)
+    record["macs_per_point"] = round(_macs_per_cell(model) / _points_per_cell(blocks), 1)
+    record["trained"] = True
+    record["files_sha256"] = {path.name: file_sha256(path) for path in sorted(out.glob("*.safetensors"))}
+    (out / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+    return out
+
+
+def _transform(
+    config: TrainingConfig, blocks: Blocks, out: Path, record: dict[str, Any], reporter: Reporter | None
+) -> VoxelModel:
+    """The transforms: given ones, or trained now."""
+    given = config.model.transform_weights
+    path = transform_path(out)
+    if given is not None:
+        folder = SHIPPED if given == "shipped" else given
+        path.write_bytes(transform_path(folder).read_bytes())
+        earlier = read_record(folder)
+        record["transform"] = earlier.get("transform", {"weights_sha256": file_sha256(path)})
+        return load_transform(path)
+    trainer = TransformTrainer(config, blocks)
+    trainer.resume()
+    trainer.run(reporter("transform") if reporter else None)
+    save_transform(trainer.model, path)
+    record["transform"] = {
+        "steps": trainer.step,
+        "trained_s": round(trainer.trained_s),
+        "last": _last(config.training.checkpoint_dir / "ledger.csv"),
+    }
+    return load_transform(path)
+
+
+def _priors(  # the parts of one training
+    config: TrainingConfig,
+    blocks: Blocks,
+    model: VoxelModel,
+    out: Path,
+    record: dict[str, Any],
+    reporter: Reporter | None,
+) -> None:
+    trainer = PriorTrainer(config, blocks, model, config.model.entropy_models())
+    trainer.resume()
+    trainer.run(reporter("entropy") if reporter else None)
+    for name, prior in trainer.priors.items():
+        save_prior(name, finished(prior), prior_path(out, name))
+    record["entropy"] = {
+        "steps": trainer.step,
+        "trained_s": round(trainer.trained_s),
+        "last": _last(config.training.checkpoint_dir / "priors.csv"),
+    }
+
+
+def _last(path: Path) -> dict[str, float]:
+    """The last value of each column of a ledger."""
+    found: dict[str, float] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            found.update({key: float(value) for key, value in row.items() if value})
+    return found
+
+
+def _macs_per_cell(model: VoxelModel) -> float:
+    """Multiply-accumulates of analysis and synthesis for a cell with all its neighbours: one for each weight used."""
+    config = model.config
+    total = 0.0
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and not name.startswith("gains"):
+            total += module.in_features * module.out_features * _uses(name, config.strides)
+    return total
+
+
+def _uses(name: str, strides: tuple[int, ...]) -> int:
+    """How often a layer is applied in one cell: those between two strides once for each of their cubes."""
+    parts = name.split(".")
+    if parts[:2] == ["analysis", "folds"]:
+        done = strides[: int(parts[2]) + 1]
+    elif parts[:2] == ["synthesis", "unfolds"]:
+        done = strides[: len(strides) - int(parts[2]) - 1]
+    else:
+        return 1
+    cubes = 8**3
+    for stride in done:
+        cubes //= stride**3
+    return max(cubes, 1)
+
+
+def _points_per_cell(blocks: Blocks) -> float:
+    import numpy as np
+
+    points = sum(int(np.unpackbits(cells.bits).sum()) for cells in blocks.cells)
+    return points / sum(len(cells) for cells in blocks.cells)
+
+
+__all__ = ["PccbenchError", "Reporter", "train"]

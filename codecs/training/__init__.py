@@ -1,0 +1,1 @@
+"""Training: what the learned codecs share when they are trained: schedule, checkpoints, ledger."""
