@@ -15,7 +15,7 @@ The figures are those of MPEG's pc_error 0.14.2 with its default settings [mpeg-
     >>> from pccbench.metrics.distortion import distortion
     >>> result = distortion([[0, 0, 0], [9, 0, 0]], [[0, 0, 0], [9, 0, 2]], peak=1023)
     >>> result.d1_mse, round(result.d1_psnr_db, 4), result.d2_mse, result.missing["d2_mse"]
-    (2.0, 61.9582, None, 'the input cloud has no normals')
+    (2.0, 61.9584, None, 'the input cloud has no normals')
 """
 
 from __future__ import annotations
