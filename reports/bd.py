@@ -161,7 +161,7 @@ def _of_dataset(rows: pd.DataFrame, dataset: str, anchor: str, certify: Certify)
                 continue
             pair = _Pair(anchor, codec, metric)
             mine = rows[rows["codec"] == codec]
-            head = {"anchor": anchor, "codec": codec, "dataset": dataset, "metric": metric}
+            head: dict[str, Any] = {"anchor": anchor, "codec": codec, "dataset": dataset, "metric": metric}
             per_cloud = {}
             for _, cloud in clouds_of(rows):
                 base, test = (ran.get((name, cloud), _NOT_RUN) for name in (anchor, codec))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,8 +92,9 @@ LEADING = (
     "decode_peak_mb",
 )
 
-#: Passport entries that belong to the cloud, not to the rules: the peak follows the cloud's bit depth.
-CLOUD_ENTRIES = frozenset({"peak"})
+#: Passport entries that belong to the cloud, not to the rules: the peak follows the cloud's bit depth, and each cloud
+#: has normals of its own, however they were made.
+CLOUD_ENTRIES = frozenset({"peak", "normals.sha256", "normals.not_finite"})
 
 #: Order of the codecs that ship with the package; others follow by name.
 _SHIPPED = ("gpcc-octree", "gpcc-trisoup", "octree", "draco")
@@ -104,7 +106,7 @@ class Section:
 
     Attributes:
         index: 0, 1, ... in the order of the rows.
-        passport: the rules, without what belongs to a cloud.
+        passport: the rules, flat (`normals.source`), without what belongs to a cloud.
         peaks: (data set, cloud) -> what belongs to the cloud.
         rows: the rows, those that failed before the metric included.
     """
@@ -178,10 +180,9 @@ def _display_order(frame: pd.DataFrame) -> list[int]:
 
 
 def clouds_of(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """(data set, cloud) in the order of the rows, data sets kept together."""
-    pairs = list(dict.fromkeys(zip(frame["dataset"], frame["cloud"], strict=True)))
-    datasets = list(dict.fromkeys(dataset for dataset, _ in pairs))
-    return sorted(pairs, key=lambda pair: datasets.index(pair[0]))
+    """(data set, cloud) by name: the order of the rows is that in which parallel jobs happened to end."""
+    pairs = set(zip(frame["dataset"], frame["cloud"], strict=True))
+    return sorted(pairs, key=lambda pair: (natural_key(pair[0]), natural_key(pair[1])))
 
 
 def codecs_of(frame: pd.DataFrame) -> list[str]:
@@ -215,6 +216,11 @@ def ok(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["status"] == "ok"]
 
 
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as mappings."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
 def of_cloud(frame: pd.DataFrame, dataset: str, cloud: str) -> pd.DataFrame:
     """The rows of one cloud."""
     return frame[(frame["dataset"] == dataset) & (frame["cloud"] == cloud)]
@@ -229,10 +235,11 @@ def finished_clouds(frame: pd.DataFrame, dataset: str, codecs: Sequence[str]) ->
 
 def finished_by(frame: pd.DataFrame, dataset: str, codec: str) -> list[str]:
     """Clouds of a data set on which a codec finished every rate that it was run at anywhere in the data set."""
-    mine = frame[(frame["dataset"] == dataset) & (frame["codec"] == codec)]
-    wanted = set(mine["rate"])
+    mine = (frame["dataset"] == dataset) & (frame["codec"] == codec)
+    wanted = set(frame["rate"][mine])
+    mine &= frame["status"] == "ok"
     done: dict[str, set[str]] = {}
-    for cloud, rate in zip(ok(mine)["cloud"], ok(mine)["rate"], strict=True):
+    for cloud, rate in zip(frame["cloud"][mine], frame["rate"][mine], strict=True):
         done.setdefault(cloud, set()).add(rate)
     return [cloud for cloud, rates in done.items() if rates == wanted]
 
@@ -250,22 +257,30 @@ def is_lossless(row: Mapping[str, Any], metric: str) -> bool:
 def split_by_passport(frame: pd.DataFrame) -> list[Section]:
     """The rows in sections that may each be compared within themselves.
 
-    Rows belong together when their passports agree in all but what belongs to the cloud (the peak), and when no cloud
-    has two passports.  A row without passport failed before the metric: it goes with the others of its cloud.
+    Rows belong together when their passports agree in all but what belongs to the cloud (its peak, its normals), and
+    when no cloud has two passports.  A row without passport failed before the metric: it goes with the others of its
+    cloud.
     """
-    rules = {i: _rules(passport) for i, passport in frame["passport"].items() if passport}
-    whole = {i: _canonical(frame.at[i, "passport"]) for i in rules}
-    of_one_cloud: dict[tuple[str, str, str], set[str]] = {}
-    for i, rule in rules.items():
-        of_one_cloud.setdefault((rule, *_cloud(frame, i)), set()).add(whole[i])
-    torn = {rule for (rule, *_), passports in of_one_cloud.items() if len(passports) > 1}
-    label = {i: whole[i] if rule in torn else rule for i, rule in rules.items()}
-    labels = list(dict.fromkeys(label.values())) or [""]
-    by_cloud: dict[tuple[str, str], str] = {}
-    for i, text in label.items():
-        by_cloud.setdefault(_cloud(frame, i), text)
-    group = pd.Series([label.get(i) or by_cloud.get(_cloud(frame, i), labels[0]) for i in frame.index], frame.index)
-    return [_section(index, frame[group == text]) for index, text in enumerate(labels)]
+    places = list(zip(frame["dataset"], frame["cloud"], strict=True))
+    passports: list[Mapping[str, Any]] = list(frame["passport"])
+    labels = [_rules(passport) if passport else "" for passport in passports]
+    whole = [_canonical(passport) for passport in passports]
+    # Where one cloud has several passports under the same rules, the most frequent stays with the other clouds.
+    counts: dict[tuple[str, tuple[str, str]], Counter[str]] = {}
+    for label, place, text in zip(labels, places, whole, strict=True):
+        counts.setdefault((label, place), Counter())[text] += 1
+    ranks = {
+        (*key, text): rank for key, texts in counts.items() for rank, (text, _) in enumerate(texts.most_common())
+    }
+    labels = [
+        f"{label}#{ranks[label, place, text]}" if label else ""
+        for label, place, text in zip(labels, places, whole, strict=True)
+    ]
+    known = list(dict.fromkeys(filter(None, labels))) or [""]
+    by_place = dict(reversed([(place, label) for place, label in zip(places, labels, strict=True) if label]))
+    labels = [label or by_place.get(place, known[0]) for place, label in zip(places, labels, strict=True)]
+    group = pd.Series(labels, index=frame.index, dtype=object)
+    return [_section(index, frame[group == label]) for index, label in enumerate(known)]
 
 
 def require_one_passport(frame: pd.DataFrame) -> None:
@@ -277,18 +292,38 @@ def require_one_passport(frame: pd.DataFrame) -> None:
     sections = split_by_passport(frame)
     if len(sections) < 2:
         return
-    first, second = (next(filter(None, section.rows["passport"])) for section in sections[:2])
+    other = next(row for row in records(sections[1].rows) if row["passport"])
+    same_cloud = [
+        row["passport"]
+        for row in records(sections[0].rows)
+        if row["passport"] and (row["dataset"], row["cloud"]) == (other["dataset"], other["cloud"])
+    ]
+    any_cloud = [row["passport"] for row in records(sections[0].rows) if row["passport"]]
+    first, second = _flat((same_cloud or any_cloud)[0]), _flat(other["passport"])
     differing = sorted(key for key in first.keys() | second.keys() if first.get(key) != second.get(key))
     pairs = ", ".join(f"{key} {first.get(key)!r} and {second.get(key)!r}" for key in differing)
     raise MixedPassportsError(f"rows of {len(sections)} metric passports cannot share a table: {pairs}")
 
 
+def _flat(passport: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The passport with `normals.source` in place of nested mappings."""
+    flat: dict[str, Any] = {}
+    for key, value in passport.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
+def _general(passport: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in _flat(passport).items() if key not in CLOUD_ENTRIES}
+
+
+def _of_its_cloud(passport: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in _flat(passport).items() if key in CLOUD_ENTRIES}
+
+
 def _rules(passport: Mapping[str, Any]) -> str:
-    return _canonical({key: value for key, value in passport.items() if key not in CLOUD_ENTRIES})
-
-
-def _cloud(frame: pd.DataFrame, label: Any) -> tuple[str, str]:
-    return frame.at[label, "dataset"], frame.at[label, "cloud"]
+    return _canonical(_general(passport))
 
 
 def _section(index: int, rows: pd.DataFrame) -> Section:
@@ -297,22 +332,14 @@ def _section(index: int, rows: pd.DataFrame) -> Section:
         for dataset, cloud, passport in zip(rows["dataset"], rows["cloud"], rows["passport"], strict=True)
         if passport
     ]
-    rules = {key: value for key, value in (passports[0][2] if passports else {}).items() if key not in CLOUD_ENTRIES}
-    peaks = {
-        (dataset, cloud): {key: value for key, value in passport.items() if key in CLOUD_ENTRIES}
-        for dataset, cloud, passport in passports
-    }
+    rules = _general(passports[0][2]) if passports else {}
+    peaks = {(dataset, cloud): _of_its_cloud(passport) for dataset, cloud, passport in passports}
     return Section(index, rules, peaks, rows)
 
 
 def one_peak(frame: pd.DataFrame) -> bool:
     """Whether all rows share the peak of the PSNR, so that decibels may be averaged."""
-    entries = [
-        _canonical({key: value for key, value in passport.items() if key in CLOUD_ENTRIES})
-        for passport in frame["passport"]
-        if passport
-    ]
-    return len(set(entries)) < 2
+    return len({number(passport.get("peak")) for passport in frame["passport"] if passport}) < 2
 
 
 def command_again(row: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
@@ -353,18 +380,18 @@ def results(frame: pd.DataFrame) -> pd.DataFrame:
 
 def codec_flags(frame: pd.DataFrame, codec: str) -> list[str]:
     """What must be said wherever a codec's figures stand: `untrained`, `contaminated`."""
-    mine = frame[frame["codec"] == codec]
+    mine = frame["codec"] == codec
     flags = []
-    if not mine["trained"].all():
+    if not frame["trained"][mine].all():
         flags.append("untrained")
-    if mine["contaminated"].any():
+    if frame["contaminated"][mine].any():
         flags.append("contaminated")
     return flags
 
 
 def title_of(frame: pd.DataFrame, codec: str) -> str:
     """The codec's name for people, with its flags: `Voxel net [untrained]`."""
-    titles = [title for title in frame.loc[frame["codec"] == codec, "codec_title"] if title]
+    titles = [title for title in frame["codec_title"][frame["codec"] == codec] if title]
     title = titles[-1] if titles else codec
     return "".join([title, *(f" [{flag}]" for flag in codec_flags(frame, codec))])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +18,14 @@ from .frame import (
     command_again,
     fingerprint,
     ok,
+    records,
     title_of,
 )
 from .plots import Plot
 from .published import references
 from .svg import inline_svg
 from .table import Table
-from .tables import codecs_table, count_ok, failures_table, unavailable_table
+from .tables import clouds_table, codecs_table, count_ok, failures_table, unavailable_table
 from .text import MISSING, integer, is_missing, listed, number, plural, significant
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -140,6 +140,7 @@ def _page(
         "failures": failures_table(frame) if len(ok(frame)) < len(frame) else None,
         "unavailable": unavailable_table(unavailable) if unavailable else None,
         "missing_clouds": listed(missing),
+        "clouds": clouds_table(frame),
         "codecs": codecs_table(frame),
         "glossary": GLOSSARY,
         "provenance": _provenance(frame, provenance),
@@ -164,16 +165,6 @@ def _part(part: Part) -> dict[str, Any]:
             for plot in plots
         ]
 
-    peaks: dict[str, list[str]] = {}
-    for (_, cloud), entries in section.peaks.items():
-        for name, value in entries.items():
-            peaks.setdefault(f"{name} {_plain(value)}", []).append(cloud)
-    passport = [(name.replace("_", " "), _plain(value)) for name, value in section.passport.items()]
-    if len(peaks) == 1:
-        name, _, value = next(iter(peaks)).partition(" ")
-        passport.append((name, value))
-    else:
-        passport += [(text, f"on {listed(clouds)}") for text, clouds in peaks.items()]
     return {
         "id": prefix,
         "label": section.label,
@@ -183,8 +174,21 @@ def _part(part: Part) -> dict[str, Any]:
         "rates": part.rates,
         "curves": drawn(part.curves),
         "costs": drawn(part.costs),
-        "passport": passport,
+        "passport": _passport(section),
     }
+
+
+def _passport(section: Section) -> list[tuple[str, str]]:
+    """The rules, then what belongs to the clouds: said once where all agree."""
+    pairs = [(name.replace("_", " "), _plain(value)) for name, value in section.passport.items()]
+    entries: dict[str, dict[str, list[str]]] = {}
+    for (_, cloud), own in section.peaks.items():
+        for name, value in own.items():
+            entries.setdefault(name, {}).setdefault(_plain(value), []).append(cloud)
+    for name, values in entries.items():
+        texts = [value if len(values) == 1 else f"{value} ({listed(clouds)})" for value, clouds in values.items()]
+        pairs.append((name.replace("_", " "), "; ".join(texts)))
+    return pairs
 
 
 def _missing(provenance: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
@@ -210,7 +214,7 @@ def _facts(frame: pd.DataFrame, provenance: Mapping[str, Any], anchors: Sequence
     threads = sorted({int(value) for value in map(number, frame["threads"]) if value is not None})
     repeats = max((len(samples) for samples in frame["encode_s_samples"]), default=0)
     commit = provenance.get("git_commit")
-    clean = {True: "clean tree", False: "tree had changes"}.get(provenance.get("git_clean"), "")  # type: ignore[arg-type]
+    clean = {True: "clean tree", False: "tree had changes", None: ""}[provenance.get("git_clean")]
     started = str(provenance.get("started_at") or MISSING)
     machine = [
         plural(int(cores), "core") if (cores := number(provenance.get("usable_cores"))) else "",
@@ -275,7 +279,7 @@ def findings(rows: pd.DataFrame, bd: pd.DataFrame, anchors: Sequence[str]) -> li
     ]
     for anchor in anchors:
         mine = means[means["anchor"] == anchor].sort_values("bd_rate_pct")
-        words = [_saving(rows, record) for record in mine.to_dict("records")]
+        words = [_saving(rows, record) for record in records(mine)]
         if words:
             over = sorted({int(n) for n in mine["n_clouds"]})
             sentences.append(
@@ -291,7 +295,7 @@ def findings(rows: pd.DataFrame, bd: pd.DataFrame, anchors: Sequence[str]) -> li
     return sentences
 
 
-def _saving(rows: pd.DataFrame, record: Mapping[Any, Any]) -> str:
+def _saving(rows: pd.DataFrame, record: Mapping[str, Any]) -> str:
     value = float(record["bd_rate_pct"])
     if value <= 100:
         text = f"{abs(value):.1f} % {'fewer' if value < 0 else 'more'}"
@@ -387,7 +391,7 @@ def _jobs(frame: pd.DataFrame, provenance: Mapping[str, Any]) -> list[dict[str, 
     spec = provenance.get("spec") or {}
     titles = {codec: title_of(frame, codec).split(" [")[0] for codec in codecs_of(frame)}
     jobs = []
-    for row in frame.to_dict("records"):
+    for row in records(frame):
         size = number(row["size_bytes"])
         jobs.append(
             {
@@ -410,22 +414,22 @@ def _jobs(frame: pd.DataFrame, provenance: Mapping[str, Any]) -> list[dict[str, 
     return jobs
 
 
-def _identities(row: Mapping[Any, Any]) -> list[tuple[str, str]]:
+def _identities(row: Mapping[str, Any]) -> list[tuple[str, str]]:
     pairs = [("job", row["job_key"])]
-    for name, key in (("stream sha256", "stream_sha256"), ("cloud sha256", "cloud_sha256")):
-        if row[key]:
-            pairs.append((name, row[key]))
+    if row["stream_sha256"]:
+        pairs.append(("stream", row["stream_sha256"]))
+    details = []
     if row["sections"]:
-        parts = ", ".join(f"{name} {integer(size)}" for name, size in row["sections"].items())
-        estimated = number(row.get("estimated_bits"))
-        pairs.append(("bytes:", parts + (f"; estimated {integer(estimated / 8)}" if estimated is not None else "")))
+        details.append("bytes: " + ", ".join(f"{name} {integer(size)}" for name, size in row["sections"].items()))
+    estimated = number(row.get("estimated_bits"))
+    if estimated is not None:
+        details.append(f"estimated {integer(estimated / 8)} bytes")
     if row["parameters"]:
-        pairs.append(("rate:", ", ".join(f"{name} {_plain(value)}" for name, value in row["parameters"].items())))
-    times = [
-        f"{phase} {' '.join(significant(value) for value in row[f'{phase}_s_samples'])} s"
-        for phase in ("encode", "decode")
-        if len(row[f"{phase}_s_samples"]) > 1 and all(math.isfinite(v) for v in row[f"{phase}_s_samples"])
-    ]
-    if times:
-        pairs.append(("repeats:", ", ".join(times)))
+        details.append("rate: " + ", ".join(f"{name} {_plain(value)}" for name, value in row["parameters"].items()))
+    for phase in ("encode", "decode"):
+        samples = [value for value in map(number, row[f"{phase}_s_samples"]) if value is not None]
+        if len(samples) > 1:
+            details.append(f"{phase}: {' '.join(map(significant, samples))} s")
+    if details:
+        pairs.append(("", "; ".join(details)))
     return pairs

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from .bd import METRICS
-from .frame import codec_flags, codecs_of, is_lossless, of_cloud, ok, require_one_passport, title_of
+from .frame import codec_flags, codecs_of, is_lossless, of_cloud, ok, records, require_one_passport, title_of
 from .published import PUBLISHED_MARK as _PUBLISHED_MARK
 from .published import PublishedCurve, published_curves
 from .style import GRID, INK, PUBLISHED, CodecStyle, codec_styles, published_marker
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_RC = {
+_RC: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 10,
@@ -91,14 +91,14 @@ def rd_plot(rows: pd.DataFrame, dataset: str, cloud: str, name: str) -> Plot | N
     require_one_passport(rows)
     codecs = codecs_of(rows)
     mine = of_cloud(rows, dataset, cloud)
-    done = ok(mine)
-    metrics = [metric for metric in METRICS if done[f"{metric}_mse"].map(number).notna().any()]
+    jobs = records(ok(mine))
+    metrics = [name for name in METRICS if any(number(row[f"{name}_mse"]) is not None for row in jobs)]
     if not metrics:
         return None
+    titles = {codec: title_of(mine, codec) for codec in codecs}
     flagged = [codec for codec in codecs if codec_flags(mine, codec)]
     styles = codec_styles(codecs, flagged)
-    published = published_curves(cloud, frozenset(done["codec"]))
-    tips: dict[str, str] = {}
+    published = published_curves(cloud, frozenset(row["codec"] for row in jobs))
     with _style():
         from matplotlib.figure import Figure
 
@@ -107,18 +107,18 @@ def rd_plot(rows: pd.DataFrame, dataset: str, cloud: str, name: str) -> Plot | N
         for axis, metric in zip(axes, metrics, strict=True):
             _published(axis, published, metric)
             for codec in codecs:
-                of_codec = done[done["codec"] == codec]
-                tips |= {row["row_id"]: _tip(row, title_of(mine, codec)) for row in of_codec.to_dict("records")}
-                _measured(axis, of_codec, title_of(mine, codec), metric, style=styles[codec])
-            _finish_rd(axis, done, metric, styles)
+                of_codec = [row for row in jobs if row["codec"] == codec]
+                _measured(axis, of_codec, titles[codec], metric, style=styles[codec])
+            _finish_rd(axis, jobs, metric, styles)
         _legend(figure, axes)
     caption = f"{cloud}. Solid: measured here, rate from the bytes given to a sealed decoder."
-    if any(is_lossless(row, metric) for row in done.to_dict("records") for metric in metrics):
+    if any(is_lossless(row, metric) for row in jobs for metric in metrics):
         caption += " Triangles on the upper edge: lossless rates, which have no PSNR."
     if published:
         caption += f" Dashed: published, not measured here: {'; '.join(curve.citation for curve in published)}."
     if flagged:
         caption += " Dotted: untrained, or trained on this cloud, as the legend says."
+    tips = {row["row_id"]: _tip(row, titles[row["codec"]]) for row in jobs}
     return Plot(name, cloud, caption, figure, tips)
 
 
@@ -148,9 +148,9 @@ def _published(axis: Axes, curves: Sequence[PublishedCurve], metric: str) -> Non
             )
 
 
-def _measured(axis: Axes, rows: pd.DataFrame, title: str, metric: str, *, style: CodecStyle) -> None:
+def _measured(axis: Axes, jobs: Sequence[Mapping[str, Any]], title: str, metric: str, *, style: CodecStyle) -> None:
     points = []
-    for row in rows.to_dict("records"):
+    for row in jobs:
         rate, quality = number(row["rate_bpp"]), number(row[f"{metric}_psnr_db"])
         if rate and quality is not None:
             points.append((rate, quality, row["row_id"]))
@@ -163,7 +163,7 @@ def _measured(axis: Axes, rows: pd.DataFrame, title: str, metric: str, *, style:
     axis.plot([], [], linestyle=style.dashes, linewidth=1.7, color=style.color, marker=style.marker, label=title)
 
 
-def _tip(row: Mapping[Any, Any], title: str) -> str:
+def _tip(row: Mapping[str, Any], title: str) -> str:
     """What a point says when it is pointed at."""
     qualities = [(metric.upper(), number(row[f"{metric}_psnr_db"])) for metric in METRICS]
     words = [f"{name} {value:.2f} dB" for name, value in qualities if value is not None]
@@ -171,7 +171,7 @@ def _tip(row: Mapping[Any, Any], title: str) -> str:
     return f"{title} {row['rate']}: {', '.join([f'{bpp(rate or 0)} bpp', *words])}"
 
 
-def _finish_rd(axis: Axes, done: pd.DataFrame, metric: str, styles: Mapping[str, CodecStyle]) -> None:
+def _finish_rd(axis: Axes, jobs: Sequence[Mapping[str, Any]], metric: str, styles: Mapping[str, CodecStyle]) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axis.set_xscale("log")
@@ -179,7 +179,7 @@ def _finish_rd(axis: Axes, done: pd.DataFrame, metric: str, styles: Mapping[str,
     # Lossless rates have no PSNR; they are marked on the upper edge, where they fall near the curves.
     edge = axis.get_xaxis_transform()
     marked = False
-    for row in done.to_dict("records"):
+    for row in jobs:
         rate, color = number(row["rate_bpp"]), styles[row["codec"]].color
         if rate and is_lossless(row, metric) and low <= rate <= 3 * high:
             axis.plot([rate], [1], marker="v", markersize=7, color=color, transform=edge, clip_on=False, zorder=5)

@@ -17,9 +17,11 @@ from .table import Table, to_latex, to_markdown
 from .tables import (
     bd_matrix,
     certificate_table,
+    clouds_table,
     codecs_table,
     failures_table,
     mean_table,
+    metrics_of,
     rate_table,
     summary_table,
     unavailable_table,
@@ -100,7 +102,11 @@ def make_part(section: Section, anchors: Sequence[str], certify: Certify) -> Par
             for anchor, dataset in against
             for figure in ("bd_rate_pct", "bd_psnr_db")
         ],
-        certificates=[certificate_table(rows, bd, anchor, dataset) for anchor, dataset in against],
+        certificates=[
+            certificate_table(rows, bd, anchor, dataset, metric)
+            for anchor, dataset in against
+            for metric in metrics_of(bd)
+        ],
         rates=rates,
         curves=[plot for plot in curves if plot],
         costs=[cost] if cost else [],
@@ -125,7 +131,7 @@ def all_tables(frame: pd.DataFrame, parts: Sequence[Part], provenance: Mapping[s
     unavailable = provenance.get("unavailable") or {}
     if unavailable:
         tables.append(("", unavailable_table(unavailable)))
-    tables.append(("", codecs_table(frame)))
+    tables += [("", clouds_table(frame)), ("", codecs_table(frame))]
     return tables
 
 

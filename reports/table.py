@@ -180,6 +180,29 @@ def _latex_row(cells: Sequence[str]) -> str:
     return f"{' & '.join(cells)} \\\\"
 
 
+def to_text(table: Table) -> str:
+    """The table for a terminal, in aligned columns; notes are numbered under it."""
+    notes = {note: number for number, note in enumerate(table.footnotes, start=1)}
+    headings = [" ".join(filter(None, [column.group, column.title])) for column in table.columns]
+    lines = [headings]
+    for row in table.rows:
+        texts = []
+        for cell in row:
+            words = [cell.text, cell.badge, f"[{notes[cell.note]}]" if cell.note else ""]
+            texts.append(" ".join(filter(None, words)).replace(MINUS, "-"))
+        lines.append(texts)
+    widths = [max(len(line[i]) for line in lines) for i in range(len(headings))]
+    aligned = [
+        "  ".join(
+            text.rjust(width) if column.numeric else text.ljust(width)
+            for text, width, column in zip(line, widths, table.columns, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+    aligned.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join([*aligned, *(f"[{number}] {note}" for note, number in notes.items())])
+
+
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",

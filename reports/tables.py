@@ -19,6 +19,7 @@ from .frame import (
     ok,
     one_peak,
     rates_of,
+    records,
     require_one_passport,
     title_of,
 )
@@ -100,11 +101,11 @@ def _records(bd: pd.DataFrame, anchor: str, dataset: str) -> dict[tuple[str, str
 
 def _dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Records with None for what is missing."""
-    records = frame.to_dict("records")
-    return [{str(k): None if is_missing(v) else v for k, v in record.items()} for record in records]
+    return [{key: None if is_missing(v) else v for key, v in record.items()} for record in records(frame)]
 
 
-def _metrics_of(bd: pd.DataFrame) -> list[str]:
+def metrics_of(bd: pd.DataFrame) -> list[str]:
+    """Distortions that there are figures of."""
     return [metric for metric in METRICS if (bd["metric"] == metric).any()]
 
 
@@ -112,7 +113,7 @@ def bd_matrix(rows: pd.DataFrame, bd: pd.DataFrame, anchor: str, dataset: str, f
     """BD-rate or BD-PSNR of every codec (rows) on every cloud and in the mean (columns)."""
     rows = rows[rows["dataset"] == dataset]
     require_one_passport(rows)
-    titles, records, metrics = _titles(rows), _records(bd, anchor, dataset), _metrics_of(bd)
+    titles, figures_of, metrics = _titles(rows), _records(bd, anchor, dataset), metrics_of(bd)
     clouds = [cloud for _, cloud in clouds_of(rows)]
     if len(clouds) > MAX_MATRIX_CLOUDS:
         clouds = []
@@ -129,7 +130,7 @@ def bd_matrix(rows: pd.DataFrame, bd: pd.DataFrame, anchor: str, dataset: str, f
         if codec == anchor or _lossless_only(rows, codec):
             continue
         mine = rows[rows["codec"] == codec]
-        figures = [_bd_cell(records.get((codec, span, metric)), figure) for span in spans for metric in metrics]
+        figures = [_bd_cell(figures_of.get((codec, span, metric)), figure) for span in spans for metric in metrics]
         done = Cell(f"{len(ok(mine))}/{len(mine)}", sort=len(ok(mine)) / len(mine))
         cells.append([_words(titles, codec), *figures, done])
     name, unit = ("BD-rate", "percent; negative is cheaper") if figure == "bd_rate_pct" else ("BD-PSNR", "dB")
@@ -152,73 +153,72 @@ def _over(common: Sequence[str]) -> str:
     return f"Means are over what every compared codec finished: {listed(list(common))}."
 
 
-def certificate_table(rows: pd.DataFrame, bd: pd.DataFrame, anchor: str, dataset: str) -> Table:
-    """What each BD figure rests on, one row a figure."""
+def certificate_table(rows: pd.DataFrame, bd: pd.DataFrame, anchor: str, dataset: str, metric: str) -> Table:
+    """What each BD figure of one distortion rests on, one row a figure."""
     rows = rows[rows["dataset"] == dataset]
     titles = _titles(rows)
+    mine = bd[(bd["anchor"] == anchor) & (bd["dataset"] == dataset) & (bd["metric"] == metric)]
+    method = next((name for name in mine["method"] if isinstance(name, str)), METHODS[0])
+    others = [name for name in METHODS if name != method]
     columns = [
         Column("codec", numeric=False),
         Column("cloud", numeric=False),
-        Column("metric", numeric=False),
-        Column("BD-rate, %"),
-        Column("BD-PSNR, dB"),
+        Column("BD-rate, %", note=f"by {method}"),
+        Column("BD-PSNR, dB", note=f"by {method}"),
         Column("interval, dB", note="qualities that both curves reach; nothing is extrapolated"),
-        Column("of both", group="overlap", note="interval as a fraction of the union of both ranges"),
-        Column("of anchor", group="overlap", note="as a fraction of the anchor's range"),
-        Column("of codec", group="overlap", note="as a fraction of the codec's range"),
-        Column("points inside", note="measured points inside the interval, anchor + codec, of all that were used"),
-        Column("monotone", numeric=False, note="whether the curves rose as measured; dominated points were dropped"),
-        *(Column(f"{method}, %", group="by method") for method in METHODS),
-        Column("spread", group="by method", note="largest minus smallest, points of percent"),
+        Column("both", group="overlap of", note="interval as a fraction of the union of both ranges"),
+        Column("anchor", group="overlap of", note="as a fraction of the anchor's range"),
+        Column("codec", group="overlap of", note="as a fraction of the codec's range"),
+        Column("anchor", group="points inside", note="measured points inside the interval, of those on the curve"),
+        Column("codec", group="points inside", note="measured points inside the interval, of those on the curve"),
+        Column("rising", numeric=False, note="whether the curves rose as measured; dominated points were dropped"),
+        *(Column(name, group="BD-rate by", note="percent") for name in others),
+        Column("spread", note="largest minus smallest BD-rate of the interpolations, points of percent"),
     ]
     cells: list[list[Cell]] = []
     emphasis = set()
-    mine = bd[(bd["anchor"] == anchor) & (bd["dataset"] == dataset)]
     for record in _dicts(mine):
         if _lossless_only(rows, record["codec"]):
             continue
         if record["cloud"] in (MEAN, MEAN_CURVE):
             emphasis.add(len(cells))
-        cells.append(_certificate_row(record, titles))
+        cells.append(_certificate_row(record, titles, others))
+    name = _LABELS[metric]
     caption = (
-        f"Certificates of the BD figures against {titles[anchor]} on {dataset}. Verdicts are judged on BD-rate. "
-        f"{count_ok(rows)}."
+        f"Certificates of the {name} figures against {titles[anchor]} on {dataset}; {method} interpolation. Verdicts "
+        f"are judged on BD-rate. {count_ok(rows)}."
     )
-    title = f"Certificates against {titles[anchor]}, {dataset}"
-    return Table(title, caption, columns, cells, frozenset(emphasis), name=f"certificates-{anchor}-{dataset}")
+    title = f"{name} certificates against {titles[anchor]}, {dataset}"
+    return Table(
+        title, caption, columns, cells, frozenset(emphasis), name=f"certificates-{anchor}-{dataset}-{metric}"
+    )
 
 
-def _certificate_row(record: Mapping[str, Any], titles: Mapping[str, str]) -> list[Cell]:
+def _certificate_row(record: Mapping[str, Any], titles: Mapping[str, str], methods: Sequence[str]) -> list[Cell]:
     low, high = number(record["quality_low_db"]), number(record["quality_high_db"])
     empty = low is None or high is None or high <= low
-    interval = missing_cell() if empty else Cell(f"{low:.2f}\N{EN DASH}{high:.2f}", sort=low)
-    inside = [number(record[f"{side}_points_inside"]) for side in ("anchor", "test")]
-    used = [number(record[f"{side}_points"]) for side in ("anchor", "test")]
-    if None in inside:
-        points = missing_cell()
-    else:
-        text = " + ".join(f"{a:.0f}/{b:.0f}" for a, b in zip(inside, used, strict=True))
-        points = Cell(text, sort=min(value for value in inside if value is not None))
     monotone = [record["anchor_monotone"], record["test_monotone"]]
-    rising = missing_cell() if None in monotone else text_cell(_monotone(*monotone), tip=record["dropped"] or "")
-    share = [_figure(record[name], percent) for name in ("overlap", "overlap_of_anchor", "overlap_of_test")]
-    methods = [_figure(record[f"bd_rate_{method}_pct"], signed) for method in METHODS]
+    known = None not in monotone and record["anchor_points"] is not None
     cloud = record["cloud"]
     if cloud == MEAN and number(record["n_clouds"]):
         cloud = f"mean of {plural(int(record['n_clouds']), 'cloud')}"
     return [
         _words(titles, record["codec"]),
         text_cell(cloud),
-        text_cell(_LABELS[record["metric"]]),
         _bd_cell(record),
         _figure(record["bd_psnr_db"], signed, record["psnr_reason"] or ""),
-        interval,
-        *share,
-        points,
-        rising,
-        *methods,
+        missing_cell() if empty else Cell(f"{low:.2f}\N{EN DASH}{high:.2f}", sort=low),
+        *(_figure(record[column], percent) for column in ("overlap", "overlap_of_anchor", "overlap_of_test")),
+        *(_points_cell(record, side) for side in ("anchor", "test")),
+        text_cell(_monotone(*monotone), tip=record["dropped"] or "") if known else missing_cell(),
+        *(_figure(record[f"bd_rate_{method}_pct"], signed) for method in methods),
         _figure(record["spread_pct"], lambda value: f"{value:.2f}"),
     ]
+
+
+def _points_cell(record: Mapping[str, Any], side: str) -> Cell:
+    inside, used = number(record[f"{side}_points_inside"]), number(record[f"{side}_points"])
+    return missing_cell() if inside is None or used is None else Cell(f"{inside:.0f}/{used:.0f}", sort=inside)
 
 
 def _monotone(anchor: bool, test: bool) -> str:
@@ -234,8 +234,8 @@ def summary_table(rows: pd.DataFrame, bd: pd.DataFrame, anchors: Sequence[str], 
     """One line a codec: BD-rate against each anchor, lossless rate, speed, memory, jobs that succeeded."""
     rows = rows[rows["dataset"] == dataset]
     require_one_passport(rows)
-    titles, metrics = _titles(rows), _metrics_of(bd)
-    records = {anchor: _records(bd, anchor, dataset) for anchor in anchors}
+    titles, metrics = _titles(rows), metrics_of(bd)
+    figures_of = {anchor: _records(bd, anchor, dataset) for anchor in anchors}
     columns = [Column("codec", numeric=False)]
     for anchor in anchors:
         columns += [Column(f"{_LABELS[m]}, %", group=f"BD-rate vs {titles.get(anchor, anchor)}") for m in metrics]
@@ -252,7 +252,7 @@ def summary_table(rows: pd.DataFrame, bd: pd.DataFrame, anchors: Sequence[str], 
         figures = []
         for anchor in anchors:
             for metric in metrics:
-                record = records[anchor].get((codec, MEAN, metric))
+                record = figures_of[anchor].get((codec, MEAN, metric))
                 if codec == anchor:
                     figures.append(Cell("anchor"))
                 elif _lossless_only(rows, codec):
@@ -325,14 +325,14 @@ def rate_table(rows: pd.DataFrame, dataset: str, cloud: str) -> Table:
     rows = of_cloud(rows, dataset, cloud)
     require_one_passport(rows)
     titles = _titles(rows)
-    cells = [_rate_row(row, titles) for row in rows.to_dict("records")]
+    cells = [_rate_row(row, titles) for row in records(rows)]
     points = next((value for value in map(number, rows["points_in"]) if value), None)
     size = f", {integer(points)} points" if points else ""
     caption = f"Rate, quality, time and memory on {cloud} ({dataset}{size}). {count_ok(rows)}."
     return Table(f"{cloud}", caption, _RD_COLUMNS, cells, name=f"rates-{dataset}-{cloud}")
 
 
-def _rate_row(row: Mapping[Any, Any], titles: Mapping[str, str]) -> list[Cell]:
+def _rate_row(row: Mapping[str, Any], titles: Mapping[str, str]) -> list[Cell]:
     why = "" if row["status"] == "ok" else f"{row['status']}: {row['reason']}"
     rate = text_cell(row["rate"], href=f"#{row['row_id']}")
     return [
@@ -348,14 +348,14 @@ def _rate_row(row: Mapping[Any, Any], titles: Mapping[str, str]) -> list[Cell]:
     ]
 
 
-def _status_cell(row: Mapping[Any, Any]) -> Cell:
+def _status_cell(row: Mapping[str, Any]) -> Cell:
     """What succeeded is said quietly; only what did not is marked."""
     if row["status"] == "ok":
         return text_cell("ok")
     return Cell("", sort=row["status"], badge=row["status"], tip=row["reason"])
 
 
-def psnr_cell(row: Mapping[Any, Any], metric: str, why: str = "") -> Cell:
+def psnr_cell(row: Mapping[str, Any], metric: str, why: str = "") -> Cell:
     """PSNR in dB; `lossless` where the distortion is zero; missing with the row's reason."""
     value = number(row[f"{metric}_psnr_db"])
     if value is not None:
@@ -400,8 +400,7 @@ def _mean_cells(rows: pd.DataFrame, same_peak: bool) -> list[Cell]:
         return Cell(write(statistics.fmean(values)), sort=statistics.fmean(values))
 
     def psnr(metric: str) -> Cell:
-        records = rows.to_dict("records")
-        if all(is_lossless(row, metric) for row in records):
+        if all(is_lossless(row, metric) for row in records(rows)):
             return Cell("lossless", sort=1e9)
         if not same_peak:
             return missing_cell("the clouds have different peaks, whose decibels are not averaged")
@@ -438,7 +437,7 @@ def failures_table(rows: pd.DataFrame) -> Table:
             text_cell(row["reason"]),
             text_cell(row["stderr_tail"].strip()),
         ]
-        for row in failed.to_dict("records")
+        for row in records(failed)
     ]
     caption = f"Jobs that did not succeed; none of their figures enters a curve or a mean. {count_ok(rows)}."
     return Table("Failures", caption, columns, cells, name="failures")
@@ -450,6 +449,27 @@ def unavailable_table(unavailable: Mapping[str, str]) -> Table:
     cells = [[text_cell(name), text_cell(reason)] for name, reason in unavailable.items()]
     caption = f"{plural(len(cells), 'codec')} asked for that could not run on this machine."
     return Table("Unavailable codecs", caption, columns, cells, name="unavailable")
+
+
+def clouds_table(rows: pd.DataFrame) -> Table:
+    """What it was run on: points and identity of each cloud."""
+    columns = [Column("data set", numeric=False), Column("cloud", numeric=False), Column("points")]
+    columns += [Column("sha256 of the geometry", numeric=False), Column("jobs ok")]
+    cells = []
+    for dataset, cloud in clouds_of(rows):
+        mine = of_cloud(rows, dataset, cloud)
+        points = next((value for value in map(number, mine["points_in"]) if value), None)
+        hashes = list(dict.fromkeys(str(value) for value in mine["cloud_sha256"] if value))
+        cells.append(
+            [
+                text_cell(dataset),
+                text_cell(cloud),
+                _figure(points, integer),
+                text_cell(", ".join(hashes) or MISSING),
+                Cell(f"{len(ok(mine))}/{len(mine)}", sort=len(ok(mine)) / len(mine)),
+            ]
+        )
+    return Table("Clouds", f"Clouds of the run. {count_ok(rows)}.", columns, cells, name="clouds")
 
 
 def codecs_table(rows: pd.DataFrame) -> Table:

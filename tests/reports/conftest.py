@@ -9,11 +9,11 @@ import pytest
 
 PASSPORT = {
     "peak": 1023.0,
-    "peak_rule": "bit depth",
-    "psnr_factor": 3,
-    "normals": "estimated, k=12, oriented",
-    "duplicates": "averaged",
-    "ties": "averaged",
+    "peak_rule": "given",
+    "psnr_factor": 3.0,
+    "normals": {"source": "estimated", "neighbours": 12, "decoded": "averaged from the input's"},
+    "duplicates": "counted once",
+    "ties": "neighbours at one distance averaged",
 }
 
 CLOUDS = {"longdress_vox10_1300": 857_966, "loot_vox10_1200": 805_285}
@@ -123,7 +123,7 @@ def make_row(codec, rate, cloud, *, bpp, d1, out, points, dataset="8ivfb", seed=
         "chamfer_sq_mean_sum": 2 * mse,
         "chamfer_mean_sum": 2 * math.sqrt(mse),
         "missing": dict.fromkeys(["d1_psnr_db", "d2_psnr_db"], no_psnr) if lossless else {},
-        "passport": dict(PASSPORT),
+        "passport": {**PASSPORT, "normals": {**PASSPORT["normals"], "sha256": _sha("normals", cloud)}},
         "encode_s": float(np.median(encode_samples)),
         "decode_s": float(np.median(decode_samples)),
         "encode_s_samples": encode_samples,
@@ -257,12 +257,12 @@ def make_troubled_rows():
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def rows():
     return make_rows()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def troubled_rows():
     return make_troubled_rows()
 
@@ -272,8 +272,55 @@ def provenance():
     return dict(PROVENANCE)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def certify():
     from pccbench.metrics.bjontegaard import certified_bd
 
     return certified_bd
+
+
+@pytest.fixture(scope="session")
+def bd(rows, certify):
+    """BD figures of the run without trouble against G-PCC octree."""
+    from pccbench.reports.bd import bd_table
+    from pccbench.reports.frame import prepare
+
+    return bd_table(prepare(rows), ["gpcc-octree"], certify)
+
+
+@pytest.fixture(scope="session")
+def troubled_bd(troubled_rows, certify):
+    """The same of the run with trouble."""
+    from pccbench.reports.bd import bd_table
+    from pccbench.reports.frame import prepare
+
+    return bd_table(prepare(troubled_rows), ["gpcc-octree"], certify)
+
+
+@pytest.fixture(scope="session")
+def report(troubled_rows, certify, tmp_path_factory):
+    """Folder of a whole report, of the run with trouble."""
+    from pccbench.reports import write_report
+
+    return write_report(troubled_rows, PROVENANCE, tmp_path_factory.mktemp("report"), certify=certify).parent
+
+
+@pytest.fixture(name="change")
+def change_fixture():
+    return change
+
+
+@pytest.fixture(name="make_row")
+def make_row_fixture():
+    return make_row
+
+
+@pytest.fixture
+def passport():
+    """The passport of a cloud's rows."""
+    return lambda cloud: {**PASSPORT, "normals": {**PASSPORT["normals"], "sha256": _sha("normals", cloud)}}
+
+
+@pytest.fixture(name="make_rows", scope="session")
+def make_rows_fixture():
+    return make_rows
