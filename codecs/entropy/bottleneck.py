@@ -16,10 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .bound import lower_bound
-from .tables import MAX_ENTRIES, TOTAL, FrequencyTables
+from .tables import MAX_ENTRIES, TAIL_MASS, FrequencyTables
 
-#: Probability beyond a table's range, both sides together, that its escape takes; half of what 16 bits can express.
-TAIL_MASS = 0.5 / TOTAL
 _BISECTIONS = 80
 _MAX_ABS_MEDIAN = 2.0**24
 

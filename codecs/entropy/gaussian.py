@@ -19,13 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from .bound import lower_bound
-from .tables import MAX_ENTRIES, TOTAL, FrequencyTables
+from .tables import MAX_ENTRIES, TAIL_MASS, FrequencyTables
 
 Kind = Literal["gaussian", "logistic", "laplace"]
 
 #: Means beyond this are clipped: far outside what a network gives for symbols that can be coded well.
 MAX_ABS_MEAN = 2.0**20
-_TAIL_MASS = 0.5 / TOTAL
 _MAX_REACH = (MAX_ENTRIES - 4) // 2
 
 
@@ -196,10 +195,10 @@ class GaussianConditional(nn.Module):
         from scipy import special
 
         if self.kind == "gaussian":
-            return -scale * float(special.ndtri(_TAIL_MASS / 2))
+            return -scale * float(special.ndtri(TAIL_MASS / 2))
         if self.kind == "logistic":
-            return -scale * float(special.logit(_TAIL_MASS / 2))
-        return -scale * math.log(_TAIL_MASS)
+            return -scale * float(special.logit(TAIL_MASS / 2))
+        return -scale * math.log(TAIL_MASS)
 
 
 def _below(z: npt.NDArray[np.float64], kind: Kind) -> npt.NDArray[np.float64]:

@@ -257,6 +257,9 @@ class SymbolDecoder:
     def finish(self) -> None:
         """Check that the stream is used up to its last bit.
 
+        Finds nearly all damage, but not a flip among the raw bits of an escape: streams also need a checksum, which
+        `container` gives them.
+
         Raises:
             BitstreamError: it is not: damage that the symbols did not show.
         """
