@@ -84,9 +84,14 @@ def make_plan(spec: RunSpec, warn: Callable[[str], None]) -> Plan:
     """
     clouds, missing = _find_clouds(spec, warn)
     codecs, unavailable = plan_codecs(spec)
-    for reason in dict.fromkeys(unavailable.values()):
-        names = [name for name, why in unavailable.items() if why == reason]
-        warn(f"{' and '.join(names)} unavailable: {reason}")
+    reasons = [
+        f"{' and '.join(name for name, why in unavailable.items() if why == reason)} unavailable: {reason}"
+        for reason in dict.fromkeys(unavailable.values())
+    ]
+    if not codecs:
+        raise UsageError("; ".join(reasons))
+    for reason in reasons:
+        warn(reason)
     if spec.rates is not None:
         codecs = _only_rates(codecs, spec.rates, warn)
     jobs = tuple(

@@ -85,13 +85,9 @@ def _depth(array: npt.NDArray[Any] | None) -> int | None:
 
 def _columns(array: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
     if array.dtype.names:
-        columns = {
-            name: array[name].reshape(-1) for name in array.dtype.names if array[name].ndim == array.ndim
-        }
+        columns = {name: array[name].reshape(-1) for name in array.dtype.names if array[name].ndim == array.ndim}
     elif array.ndim == 2 and array.shape[1] in (3, 4):
-        columns = {
-            name: array[:, axis] for axis, name in enumerate(("x", "y", "z", "intensity")[: array.shape[1]])
-        }
+        columns = {name: array[:, axis] for axis, name in enumerate(("x", "y", "z", "intensity")[: array.shape[1]])}
     else:
         raise CloudError(
             f"expected an array (n, 3), (n, 4) with intensity, or fields x, y, z; got shape {array.shape}"
@@ -123,9 +119,7 @@ def _read_array(stream: IO[bytes], n_bytes: int) -> npt.NDArray[Any]:
         raise CloudError("the array holds Python objects, expected numbers")
     expected = math.prod(shape) * dtype.itemsize
     if max(expected, *shape, 0) > n_bytes or min(shape, default=0) < 0:
-        raise CloudError(
-            f"truncated: the header promises an array {shape} ({expected:,} bytes), {n_bytes:,} came"
-        )
+        raise CloudError(f"truncated: the header promises an array {shape} ({expected:,} bytes), {n_bytes:,} came")
     body = stream.read(expected)
     if len(body) < expected:
         raise CloudError(f"truncated: the header promises {expected:,} bytes, {len(body):,} came")

@@ -27,9 +27,7 @@ def named_bit_depth(name: str) -> int | None:
     return depth if 1 <= depth <= MAX_BIT_DEPTH else None
 
 
-def on_grid(
-    points: npt.NDArray[Any], bit_depth: BitDepth, hint: int | None
-) -> tuple[npt.NDArray[Any], int | None]:
+def on_grid(points: npt.NDArray[Any], bit_depth: BitDepth, hint: int | None) -> tuple[npt.NDArray[Any], int | None]:
     """Points as int32 with their depth where they are voxelised, else as float with None.
 
     With "auto", a cloud is voxelised when all its coordinates are integers in [0, 2**21); its depth is the

@@ -25,9 +25,7 @@ class Mesh:
     def __post_init__(self) -> None:
         bad = int((~np.isfinite(self.vertices)).any(axis=1).sum())
         if bad:
-            raise CloudError(
-                f"{bad:,} of {len(self.vertices):,} vertices have a coordinate that is not finite"
-            )
+            raise CloudError(f"{bad:,} of {len(self.vertices):,} vertices have a coordinate that is not finite")
         if len(self.faces) and (int(self.faces.min()) < 0 or int(self.faces.max()) >= len(self.vertices)):
             low, high = int(self.faces.min()), int(self.faces.max())
             raise CloudError(f"faces name vertices {low}..{high}, but there are 0..{len(self.vertices) - 1}")

@@ -37,8 +37,7 @@ def read_off(data: bytes) -> Mesh:
     lines = [line for line in body[head.end() :].split(b"\n") if line.strip()]
     if len(lines) < n_vertices + n_faces:
         raise CloudError(
-            f"truncated: the header promises {n_vertices:,} vertices and {n_faces:,} faces, "
-            f"{len(lines):,} lines came"
+            f"truncated: the header promises {n_vertices:,} vertices and {n_faces:,} faces, {len(lines):,} lines came"
         )
     try:
         values = np.array(b" ".join(lines[:n_vertices]).split(), dtype=np.float64)

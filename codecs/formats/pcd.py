@@ -34,8 +34,7 @@ def read_pcd(data: bytes) -> Table:
     counts = _integers(entries, "COUNT", ["1"] * len(fields))
     if not len(fields) == len(sizes) == len(kinds) == len(counts):
         raise CloudError(
-            f"the PCD header names {len(fields)} fields, {len(sizes)} sizes, {len(kinds)} types, "
-            f"{len(counts)} counts"
+            f"the PCD header names {len(fields)} fields, {len(sizes)} sizes, {len(kinds)} types, {len(counts)} counts"
         )
     n_points = _n_points(entries)
     columns: list[tuple[str, np.dtype[Any]]] = []
@@ -94,9 +93,7 @@ def _n_points(entries: dict[str, list[str]]) -> int:
     return points[0]
 
 
-def _from_text(
-    body: bytes, n_points: int, columns: list[tuple[str, np.dtype[Any]]]
-) -> dict[str, npt.NDArray[Any]]:
+def _from_text(body: bytes, n_points: int, columns: list[tuple[str, np.dtype[Any]]]) -> dict[str, npt.NDArray[Any]]:
     # A packed colour may be written as the number of its bits although its type says float.
     dtypes = [np.dtype(np.float64) if name in ("rgb", "rgba") else dtype for name, dtype in columns]
     arrays = parse_rows(body, n_points, [dtype.newbyteorder("=") for dtype in dtypes])
@@ -116,18 +113,14 @@ def _as_uint32(name: str, array: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
     return array.astype(np.uint32)
 
 
-def _from_rows(
-    body: bytes, n_points: int, columns: list[tuple[str, np.dtype[Any]]]
-) -> dict[str, npt.NDArray[Any]]:
+def _from_rows(body: bytes, n_points: int, columns: list[tuple[str, np.dtype[Any]]]) -> dict[str, npt.NDArray[Any]]:
     row = np.dtype(columns)
     _promised(n_points, n_points * row.itemsize, len(body))
     rows = np.frombuffer(body, row, n_points)
     return {name: rows[name] for name, _ in columns}
 
 
-def _from_lzf(
-    body: bytes, n_points: int, columns: list[tuple[str, np.dtype[Any]]]
-) -> dict[str, npt.NDArray[Any]]:
+def _from_lzf(body: bytes, n_points: int, columns: list[tuple[str, np.dtype[Any]]]) -> dict[str, npt.NDArray[Any]]:
     if len(body) < 8:
         raise CloudError(f"truncated: {len(body)} bytes after the PCD header, expected the two sizes")
     n_packed, n_plain = struct.unpack_from("<II", body)
@@ -152,8 +145,7 @@ def _from_lzf(
 def _promised(n_points: int, expected: int, came: int) -> None:
     if came < expected:
         raise CloudError(
-            f"truncated: the header promises {n_points:,} points ({expected:,} bytes), "
-            f"but only {came:,} bytes came"
+            f"truncated: the header promises {n_points:,} points ({expected:,} bytes), but only {came:,} bytes came"
         )
 
 

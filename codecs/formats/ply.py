@@ -119,9 +119,7 @@ def _parse_header(data: bytes) -> _Header:
     lines = re.split(r"\r\n|\n|\r", data[: end.start()].decode("latin-1"))[1:]
     remarks = ("comment", "obj_info")
     comments = tuple(line for line in lines if line.startswith(remarks))
-    encoding, elements = _parse_elements(
-        line for line in lines if line.strip() and not line.startswith(remarks)
-    )
+    encoding, elements = _parse_elements(line for line in lines if line.strip() and not line.startswith(remarks))
     return _Header(encoding, elements, comments, length)
 
 
@@ -199,8 +197,7 @@ def _skip(header: _Header, data: bytes, offset: int, element: _Element) -> int:
         ends = np.flatnonzero(body == ord("\n"))
         if len(ends) < element.count:
             raise CloudError(
-                f"truncated: the header promises {element.count:,} lines of {element.name}, "
-                f"{len(ends):,} came"
+                f"truncated: the header promises {element.count:,} lines of {element.name}, {len(ends):,} came"
             )
         return offset + (int(ends[element.count - 1]) + 1 if element.count else 0)
     if element.has_lists:
@@ -215,9 +212,7 @@ def _ragged_binary(
 ) -> tuple[dict[str, npt.NDArray[Any]], int]:
     """Scalar columns of an element with lists, and the offset behind it."""
     if not element.count:
-        return {
-            prop.name: np.empty(0, prop.dtype) for prop in element.properties if not prop.count_dtype
-        }, offset
+        return {prop.name: np.empty(0, prop.dtype) for prop in element.properties if not prop.count_dtype}, offset
     first = next(_walk(header, data, offset, element, 1))
     row = _uniform_row(header, element, first)
     size = element.count * row.itemsize
@@ -385,9 +380,7 @@ def _storable(name: str, column: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if not name or name.split() != [name] or not name.isascii():
         raise CloudError(f"the attribute name {name!r} cannot stand in a PLY header")
     if column.ndim != 1 or column.dtype.kind not in "iufb":
-        raise CloudError(
-            f"PLY holds one number a point, attribute {name!r} has {column.dtype} {column.shape}"
-        )
+        raise CloudError(f"PLY holds one number a point, attribute {name!r} has {column.dtype} {column.shape}")
     if column.dtype.kind == "b":
         return column.astype(np.uint8)
     return column if column.dtype.str[1:] in (*_NAMES, "f8") else column.astype(np.float64)

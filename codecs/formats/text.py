@@ -32,8 +32,7 @@ def parse_rows(body: bytes, n_rows: int, dtypes: Sequence[np.dtype[Any]]) -> lis
     n_lines = body.count(b"\n") + (0 if body.endswith(b"\n") else bool(body.strip()))
     if n_lines < n_rows:
         raise CloudError(
-            f"truncated: the header promises {n_rows:,} points, "
-            f"but only {n_lines:,} lines came ({len(body):,} bytes)"
+            f"truncated: the header promises {n_rows:,} points, but only {n_lines:,} lines came ({len(body):,} bytes)"
         )
     first_line = body[: body.find(b"\n")].rstrip(b"\r") if b"\n" in body else body
     n_values = len(first_line.split())

@@ -117,13 +117,29 @@ def test_folders_that_cannot_be_used(tmp_path, cloud):
     assert "/proc" in refused(*arguments, "--out", "/proc/run", cwd=tmp_path)
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")  # noqa: PTH110
-def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path):
-    arguments = ("run", "--codecs", "raw", "--clouds", "tiny-*", "--out", "run", "--no-report")
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if os.getuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a file system of its own cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path, small_disk):
+    out = small_disk / "run"
+    arguments = ("run", "--codecs", "raw", "--clouds", "tiny-*", "--out", out, "--no-report")
     assert bench(*arguments, cwd=tmp_path).returncode == 0
-    (tmp_path / "run" / "rows.jsonl").unlink()
-    (tmp_path / "run" / "rows.jsonl").symlink_to("/dev/full")
-    assert "No space left on device" in refused(*arguments, cwd=tmp_path, code=1)
+    rows = (out / "rows.jsonl").read_bytes()
+    free = os.statvfs(small_disk).f_bfree * os.statvfs(small_disk).f_bsize
+    (small_disk / "ballast").write_bytes(bytes(free))
+    assert "No space left on device" in refused(*arguments, "--peak", 99, cwd=tmp_path, code=1)
+    assert (out / "rows.jsonl").read_bytes()[: len(rows)] == rows
+    (small_disk / "ballast").unlink()
+    assert bench(*arguments, "--peak", 99, cwd=tmp_path).returncode == 0
 
 
 def test_encode_and_decode_are_inverse_and_the_stream_names_its_codec(tmp_path, cloud):
