@@ -32,7 +32,8 @@ lint: setup
 	$(BIN)/ruff format --check .
 	@# the root is the package: the type checker wants a folder of its name
 	@mkdir -p .typecheck && ln -sfn .. .typecheck/pccbench
-	cd .typecheck && ../$(BIN)/mypy --config-file ../pyproject.toml -p pccbench
+	cd .typecheck && ../$(BIN)/mypy --config-file ../pyproject.toml \
+	  $(addprefix -p pccbench.,bench codecs metrics reports)
 
 # The first run saves the baseline of this machine, later ones compare with it.
 BASELINE := $(wildcard .benchmarks/*/0001_baseline.json)

@@ -191,7 +191,8 @@ class Lane:
             result = prepared.reference.measure(points)
         except (ValueError, ArithmeticError, MemoryError, RuntimeError) as error:
             return replace(row, status="metric_failed", phase="metric", reason=f"{type(error).__name__}: {error}")
-        row = replace(row, **result.columns(), missing=result.missing, passport=result.passport)
+        figures: dict[str, Any] = result.columns()
+        row = replace(row, **figures, missing=result.missing, passport=result.passport)
         row = replace(row, metric_s=time.perf_counter() - start)
         if mismatch:
             return replace(row, status="mismatch", phase="decode", reason=mismatch)

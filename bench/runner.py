@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,7 +142,7 @@ def _scratch(store: Store) -> Iterator[Path]:
 
 def _results(
     todo: list[Job], spec: RunSpec, cores: Cores, scratch: Path, observer: Observer
-) -> Iterator[tuple[Row, bytes]]:
+) -> Generator[tuple[Row, bytes], None, None]:
     if not todo:
         return
     if spec.jobs == 1:

@@ -123,8 +123,7 @@ class Session:
         if not isinstance(cloud, PointCloud):
             raise TypeError(f"decode returned {type(cloud).__name__}, expected PointCloud")
         points = np.ascontiguousarray(cloud.points)
-        # An empty array cannot be cast to a flat view of bytes.
-        payload = memoryview(points).cast("B") if len(points) else b""
+        payload = points.reshape(-1).view(np.uint8).data
         self._reply("done", payload, count=len(points), dtype=points.dtype.str, bit_depth=cloud.bit_depth)
 
     def _ready(self) -> Codec:

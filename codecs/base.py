@@ -88,6 +88,7 @@ class Bitstream(bytes):
         reconstruction_sha256: str | None = None,
         notes: Mapping[str, Any] | None = None,
     ) -> Bitstream:
+        """Bytes and what is said of them."""
         self = super().__new__(cls, data)
         self.estimated_bits = estimated_bits
         self.reconstruction_sha256 = reconstruction_sha256
@@ -142,5 +143,5 @@ class Codec(ABC):
         """Bytes of each named part of the stream; they sum to `len(data)`."""
         return {"payload": len(data)}
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> None:  # noqa: B027  (a codec with nothing to warm up says nothing)
         """Do once what should not be timed (compile, load weights); called in each worker before its first job."""

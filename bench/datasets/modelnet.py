@@ -20,8 +20,8 @@ SAMPLES = 500_000
 class MeshCloud(CloudFile):
     """A cloud sampled on the mesh in a file.
 
-    The longest side of the mesh spans the grid.  The generator is seeded by the file's hash, so that a cloud depends on
-    its mesh alone.
+    The longest side of the mesh spans the grid.  The generator is seeded by the file's hash, so that a cloud depends
+    on its mesh alone.
     """
 
     def fingerprint(self) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..base import Bitstream, Codec, CodecCard, Rate
 from ..cloud import PointCloud
@@ -47,7 +49,8 @@ class OctreeCodec(Codec):
         from .occupancy import encode_keys, encode_multiplicities, keys_of, points_of
 
         grid = _grid(cloud, rate)
-        keys = keys_of(grid.quantised(cloud.points))
+        points: npt.NDArray[Any] = cloud.points
+        keys = keys_of(grid.quantised(points))
         distinct = _distinct(keys)
         multiplicity = b""
         repeats = None
@@ -122,7 +125,8 @@ def _grid(cloud: PointCloud, rate: Rate) -> VoxelGrid | RealGrid:
     if not isinstance(index, int) or not 1 <= index <= OCTREE_RATE_COUNT:
         raise CodecError(f"octree needs ctc_rate 1 to {OCTREE_RATE_COUNT} in rate {rate.name!r}, got {index!r}")
     if cloud.bit_depth is None:
-        return RealGrid.over(cloud.points, _REAL_DEPTH_AT_R01 + index - 1)
+        real: npt.NDArray[Any] = cloud.points
+        return RealGrid.over(real, _REAL_DEPTH_AT_R01 + index - 1)
     return VoxelGrid(cloud.bit_depth, octree_position_scale(index, cloud.bit_depth))
 
 

@@ -50,10 +50,12 @@ class VoxelGrid:
         top, bottom = self.scale.numerator, self.scale.denominator
         if top == 1 or bottom > _LONGEST_PERIOD:
             return False
-        points = np.arange(bottom)
+        points = np.arange(bottom, dtype=np.int32)
         coded = self.quantised(points)
         rounded = self._rounded(coded)
-        return bool(((coded * bottom - points * top) ** 2).sum() < ((rounded - points) ** 2).sum() * top**2)
+        return bool(
+            ((coded * bottom - points.astype(np.int64) * top) ** 2).sum() < ((rounded - points) ** 2).sum() * top**2
+        )
 
     def _rounded(self, coded: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         top, bottom = self.scale.numerator, self.scale.denominator

@@ -12,7 +12,7 @@ contexts.  All of it is integer arithmetic: a stream decodes alike everywhere.
 """
 
 # Long functions with many arguments are what numba compiles to fast code; splitting them would copy state around.
-# ruff: noqa: C901, PLR0912, PLR0915, PLR0917
+# ruff: noqa: C901, PLR0912, PLR0915
 
 from __future__ import annotations
 

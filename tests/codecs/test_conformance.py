@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+
 from pccbench.codecs.base import Bitstream, CodecCard, Rate
 from pccbench.codecs.cloud import PointCloud
 from pccbench.codecs.conformance import check_codec, example_clouds, failures, surface_cloud

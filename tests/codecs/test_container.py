@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pccbench.codecs.container import MAGIC, codec_of, get_varint, ledger, pack, put_varint, unpack
 from pccbench.codecs.errors import BitstreamError
 

@@ -4,6 +4,7 @@ import itertools
 from fractions import Fraction
 
 import pytest
+
 from pccbench.codecs.ctc import octree_position_scale
 from pccbench.codecs.errors import CodecError
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from pccbench.codecs.base import Rate
 from pccbench.codecs.cloud import MAX_BIT_DEPTH, PointCloud
 from pccbench.codecs.conformance import check_codec, failures, surface_cloud

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
+
 from pccbench.codecs import gpcc, tlv, tmc3
 from pccbench.codecs.base import Rate
 from pccbench.codecs.cloud import PointCloud
@@ -18,7 +20,6 @@ from pccbench.codecs.conformance import check_codec, failures, surface_cloud
 from pccbench.codecs.errors import BitstreamError, CodecError, CodecUnavailableError
 from pccbench.codecs.formats import read_cloud
 from pccbench.codecs.registry import CodecSpec, fingerprint, unavailable_reason
-from scipy.spatial import cKDTree
 
 VERSION = "release-v23.0-rc2-0-ga3d15c5"
 CLASSES = {"gpcc-octree": gpcc.GpccOctreeCodec, "gpcc-trisoup": gpcc.GpccTrisoupCodec}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pccbench.codecs.base import Rate
 from pccbench.codecs.cloud import PointCloud
 from pccbench.codecs.container import pack, unpack

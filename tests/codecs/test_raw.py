@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pccbench.codecs.cloud import MAX_BIT_DEPTH, PointCloud
 from pccbench.codecs.conformance import check_codec, failures
 from pccbench.codecs.container import pack

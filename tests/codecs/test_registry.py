@@ -7,6 +7,7 @@ import textwrap
 from importlib.metadata import EntryPoint
 
 import pytest
+
 from pccbench.codecs import registry
 from pccbench.codecs.base import Codec, CodecCard, Rate
 from pccbench.codecs.errors import CodecModuleError, CodecUnavailableError, PccbenchError, UnknownCodecError

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from pccbench.metrics import normals as module
 from pccbench.metrics.errors import MetricError
 from pccbench.metrics.normals import estimate_normals

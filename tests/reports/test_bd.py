@@ -1,6 +1,7 @@
 """BD tables: per cloud, mean, flags, and what is refused."""
 
 import pytest
+
 from pccbench.reports import MixedPassportsError, ReportError
 from pccbench.reports.bd import MEAN, MEAN_CURVE, bd_table, default_anchors
 from pccbench.reports.frame import prepare, records

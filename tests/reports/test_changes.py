@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+
 from pccbench.reports import Limits, ReportError, compare
 from pccbench.reports.changes import judge_times
 

@@ -5,6 +5,7 @@ import shlex
 
 import pandas as pd
 import pytest
+
 from pccbench.reports import MixedPassportsError, ReportError
 from pccbench.reports.frame import (
     clouds_of,

@@ -4,6 +4,7 @@ import csv
 import math
 
 import pytest
+
 from pccbench.reports.published import published_curves, references
 
 LONGDRESS = "longdress_vox10_1300"

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from pccbench.reports import MixedPassportsError
 from pccbench.reports.frame import prepare
 from pccbench.reports.table import Cell, Column, Table, missing_cell, text_cell, to_latex, to_markdown, to_text

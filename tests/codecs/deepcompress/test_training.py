@@ -53,6 +53,7 @@ def config_of(folder, *, epochs=8.0, **training):
             "batch_size": 4,
             "epochs": epochs,
             "entropy_epochs": 3,
+            "upsampler_epochs": 3,
             "rate_warm_up": 0.5,
             "checkpoint_dir": folder / "run",
             "learning_rates": {"reconstruction": 3e-3, "entropy": 3e-3},

@@ -124,7 +124,7 @@ def test_pieces_make_the_whole(surface, monkeypatch):
 
     config = TransformConfig(**SMALL)
     made = VoxelModel(config).eval()
-    cells, voxels, neighbours = inputs(surface, config)
+    cells, _, neighbours = inputs(surface, config)
     rate = np.array([30])
     whole = made.latents(cells.bits, neighbours, rate)
     logits = np.concatenate([part for _, part in made.logits(whole, neighbours, 30)])
