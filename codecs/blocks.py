@@ -12,10 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import CloudError
+from .formats.arrays import read_archive
 
 MAX_BLOCK_SIZE = 256
 FORMAT = "pccbench-blocks-1"
-_FIELDS = ("points", "offsets", "origins", "sources")
+_FIELDS = {
+    "points": np.dtype(np.uint8),
+    "offsets": np.dtype(np.int64),
+    "origins": np.dtype(np.int32),
+    "sources": np.dtype(np.int32),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,15 +121,21 @@ class Blocks:
             CloudError: the file cannot be read or does not hold blocks.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                found = archive["format"].tobytes().decode(errors="replace")
-                if found != FORMAT:
-                    raise CloudError(f"{path}: expected blocks in format {FORMAT}, got {found!r}")
-                return cls(int(archive["size"][0]), *(archive[name] for name in _FIELDS))
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            if isinstance(error, CloudError):
-                raise
-            raise CloudError(f"{path}: not a file of blocks: {error}") from error
+            arrays = read_archive(path.read_bytes())
+            found = arrays.pop("format", np.zeros(0, np.uint8)).tobytes().decode(errors="replace")
+            if found != FORMAT:
+                raise CloudError(f"expected blocks in format {FORMAT}, got {found[:40]!r}")
+            missing = [name for name in ("size", *_FIELDS) if name not in arrays]
+            if missing or arrays["size"].shape != (1,):
+                raise CloudError(f"no {', '.join(missing) or 'single size'} among its arrays")
+            kinds = {name: arrays[name].dtype for name in _FIELDS}
+            if kinds != _FIELDS:
+                raise CloudError(f"arrays of types {kinds}, expected {_FIELDS}")
+            return cls(int(arrays["size"][0]), *(arrays[name] for name in _FIELDS))
+        except OSError as error:
+            raise CloudError(f"{path}: cannot be read: {error.strerror or error}") from error
+        except CloudError as error:
+            raise CloudError(f"{path}: {error}") from None
 
     @classmethod
     def join(cls, parts: Sequence[Blocks]) -> Blocks:

@@ -29,6 +29,7 @@ _DRAWN_HOLD_OUT = ("*/*00",)
 @click.option(
     "--block-size", type=_AT_LEAST_ONE, default=64, show_default=True, help="Voxels of a block, varied clouds."
 )
+@click.option("--longest-axis", type=float, nargs=2, help="Extents of varied clouds [people 300 1023, else 250 800].")
 @click.option("--blocks", type=_AT_LEAST_ONE, help="Blocks to keep: those with the most points [all].")
 @click.option("--per-category", is_flag=True, help="--blocks of each category, not overall.")
 @click.option("--min-points", type=_AT_LEAST_ONE, default=500, show_default=True, help="Fewest points of a block.")

@@ -44,6 +44,8 @@ class Recipe:
         vg_size: voxels along the longest axis; None for extents that vary as in scans.
         level: octree level at which clouds are cut: blocks have `vg_size / 2**level` voxels a side.
         block_size: voxels a side when `vg_size` is None.
+        longest_axis: shortest and longest extent of clouds when `vg_size` is None, voxels; None for 300 to 1023 for
+            people and 250 to 800 for things.
         blocks: blocks to keep, those with the most points; None for all.
         per_category: `blocks` counts for each category, not overall.
         min_points: blocks with fewer points are left out.
@@ -62,6 +64,7 @@ class Recipe:
     vg_size: int | None = None
     level: int = 3
     block_size: int = 64
+    longest_axis: tuple[float, float] | None = None
     blocks: int | None = None
     per_category: bool = False
     min_points: int = 500
@@ -80,6 +83,9 @@ class Recipe:
                 raise UsageError(f"--vg-size must be 8 to 2048, got {self.vg_size}")
             if not 0 <= self.level <= 8 or self.vg_size % (1 << self.level):
                 raise UsageError(f"--level {self.level} does not divide a grid of {self.vg_size} into whole blocks")
+        if self.longest_axis is not None and not 8 <= self.longest_axis[0] <= self.longest_axis[1] <= 2048:
+            low, high = self.longest_axis
+            raise UsageError(f"--longest-axis must be 8 to 2048, the shortest first, got {low:g} {high:g}")
         if not 1 <= self.size <= 256:
             raise UsageError(f"blocks of {self.size} voxels a side, expected 1 to 256: choose another --level")
 
@@ -138,7 +144,7 @@ def cloud_of(surface: Surface, recipe: Recipe, variant: int = 0) -> Voxels:
     rng = random_of(surface.name, variant, recipe.seed)
     if recipe.vg_size is not None:
         return voxelised(surface.mesh(), Scan(float(recipe.vg_size), samples=recipe.samples), rng)
-    extent = HUMAN_EXTENT if is_human(surface.category) else OBJECT_EXTENT
+    extent = recipe.longest_axis or (HUMAN_EXTENT if is_human(surface.category) else OBJECT_EXTENT)
     return voxelised(surface.mesh(), random_scan(rng, extent), rng)
 
 
@@ -318,7 +324,7 @@ def _refuse_other_content(out: Path) -> None:
         raise UsageError(f"{out} is not empty and holds no {MANIFEST}: choose another folder")
 
 
-def _write(  # noqa: PLR0917  # all that was made, once
+def _write(  # all that was made, once
     out: Path,
     recipe: Recipe,
     command: str,
@@ -356,7 +362,7 @@ def _write(  # noqa: PLR0917  # all that was made, once
         "schema_version": SCHEMA_VERSION,
         "pccbench": __version__,
         "command": command,
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(recipe).items()},
         "block_size": recipe.size,
         "splits": shards,
         "clouds": clouds,

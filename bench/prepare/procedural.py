@@ -21,7 +21,8 @@ Floats = npt.NDArray[np.float64]
 
 #: Part of the radius within which a face of another tube is hidden.
 _HIDDEN = 0.93
-_AROUND, _ALONG = 160, 160
+#: Vertices around and along: of trunks, skirts and things, and of what is smaller.
+_AROUND, _ALONG, _SMALL = 160, 160, 90
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,11 +133,13 @@ def curve(rng: np.random.Generator, start: Floats, end: Floats, bend: float, k: 
     return start + (end - start) * t + bow * np.sin(np.pi * t) + sway * np.sin(2.0 * np.pi * t)
 
 
-def folds(rng: np.random.Generator, k: int, depth: float, count: int, *, growing: bool = False) -> Floats:
+def folds(
+    rng: np.random.Generator, k: int, depth: float, count: int, *, growing: bool = False, around: int = _AROUND
+) -> Floats:
     """Radius factors of cloth: folds that run along the tube, wander, and sharpen to one side; (k, a)."""
     t = np.linspace(0.0, 1.0, k)[:, None]
-    angle = (np.arange(_AROUND) * (2.0 * np.pi / _AROUND))[None, :]
-    total = np.zeros((k, _AROUND))
+    angle = (np.arange(around) * (2.0 * np.pi / around))[None, :]
+    total = np.zeros((k, around))
     for _ in range(int(rng.integers(2, 5))):
         n = max(2, int(count * rng.uniform(0.5, 1.6)))
         wander = rng.uniform(-1.5, 1.5) * t + rng.uniform(0.0, 0.6) * np.sin(
@@ -149,11 +152,11 @@ def folds(rng: np.random.Generator, k: int, depth: float, count: int, *, growing
     return 1.0 + depth * total * (t if growing else 1.0)
 
 
-def wrinkles(rng: np.random.Generator, k: int, depth: float, count: float) -> Floats:
+def wrinkles(rng: np.random.Generator, k: int, depth: float, count: float, *, around: int = _AROUND) -> Floats:
     """Radius factors of sleeves and trouser legs: creases across the tube, slanting and broken; (k, a)."""
     t = np.linspace(0.0, 1.0, k)[:, None]
-    angle = (np.arange(_AROUND) * (2.0 * np.pi / _AROUND))[None, :]
-    total = np.zeros((k, _AROUND))
+    angle = (np.arange(around) * (2.0 * np.pi / around))[None, :]
+    total = np.zeros((k, around))
     for _ in range(int(rng.integers(2, 5))):
         slant = int(rng.integers(-2, 3)) * angle + rng.uniform(0.3, 1.5) * np.sin(angle + rng.uniform(0.0, 6.3))
         phase = 2.0 * np.pi * count * rng.uniform(0.5, 1.5) * t + slant + rng.uniform(0.0, 6.3)
@@ -251,7 +254,7 @@ def thing(rng: np.random.Generator) -> Mesh:
         ]
     else:
         tubes = [
-            _blob(rng, rng.uniform(-0.4, 0.4, 3), rng.uniform(0.15, 0.45, 3), rng.uniform(0.0, 0.15))
+            _blob(rng, rng.uniform(-0.4, 0.4, 3), rng.uniform(0.15, 0.45, 3), rng.uniform(0.0, 0.15), _AROUND)
             for _ in range(int(rng.integers(1, 6)))
         ]
     return joined(tubes)
@@ -266,19 +269,21 @@ def _unit(v: Floats) -> Floats:
     return unit
 
 
-def _limb(  # noqa: PLR0917  # two ends with their radii
+def _limb(  # two ends with their radii
     rng: np.random.Generator, start: Floats, end: Floats, r_start: float, r_end: float, depth: float
 ) -> Tube:
-    radius = np.linspace(r_start, r_end, _ALONG) * rounded(_ALONG, 0.12) * profile(rng, _ALONG, 4, 0.93, 1.07)
+    radius = np.linspace(r_start, r_end, _SMALL) * rounded(_SMALL, 0.12) * profile(rng, _SMALL, 4, 0.93, 1.07)
     along = _unit(end - start)
-    axis = curve(rng, start - along * r_start * 0.8, end + along * r_end * 0.8, 0.03)
-    return Tube(axis, radius, wrinkles(rng, _ALONG, depth, rng.uniform(2.0, 8.0)), rng.uniform(0.8, 1.0))
+    axis = curve(rng, start - along * r_start * 0.8, end + along * r_end * 0.8, 0.03, _SMALL)
+    return Tube(
+        axis, radius, wrinkles(rng, _SMALL, depth, rng.uniform(2.0, 8.0), around=_SMALL), rng.uniform(0.8, 1.0)
+    )
 
 
-def _blob(rng: np.random.Generator, centre: Floats, radii: Floats, depth: float) -> Tube:
-    t = np.linspace(-1.0, 1.0, _ALONG)[:, None]
+def _blob(rng: np.random.Generator, centre: Floats, radii: Floats, depth: float, n: int = _SMALL) -> Tube:
+    t = np.linspace(-1.0, 1.0, n)[:, None]
     radius = radii[0] * np.sqrt(np.maximum(1.0 - t[:, 0] ** 2, 1e-6))
-    bumps = folds(rng, _ALONG, depth, 4) * wrinkles(rng, _ALONG, depth, 3.0)
+    bumps = folds(rng, n, depth, 4, around=n) * wrinkles(rng, n, depth, 3.0, around=n)
     return Tube(centre + t * np.array([0.0, radii[1], 0.0]), radius, bumps, float(radii[2] / radii[0]))
 
 

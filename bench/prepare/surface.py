@@ -36,7 +36,7 @@ def sample_points(corners: Floats, shares: npt.NDArray[np.int64], rng: np.random
 
 
 @njit(cache=True)
-def mark(  # noqa: PLR0917  # numba takes no keywords
+def mark(  # numba takes no keywords
     grid: npt.NDArray[np.uint64],
     corners: Floats,
     shares: npt.NDArray[np.int64],

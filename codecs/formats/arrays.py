@@ -36,7 +36,7 @@ def read_npz(data: bytes) -> Table:
     Raises:
         CloudError: not a npz file, no points, or arrays of other shapes or types.
     """
-    arrays = _read_archive(data)
+    arrays = read_archive(data)
     points = arrays.pop("points", None)
     if points is None and len(arrays) == 1:
         points = arrays.popitem()[1]
@@ -57,7 +57,12 @@ def read_npz(data: bytes) -> Table:
     return Table(columns, _depth(depth))
 
 
-def _read_archive(data: bytes) -> dict[str, npt.NDArray[Any]]:
+def read_archive(data: bytes) -> dict[str, npt.NDArray[Any]]:
+    """All arrays of a npz file, by name; nothing is allocated from a length that the file merely claims.
+
+    Raises:
+        CloudError: not a npz file, or damaged.
+    """
     arrays: dict[str, npt.NDArray[Any]] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
