@@ -182,6 +182,13 @@ def test_the_type_of_the_sums_does_not_matter(network):
         assert decisions(network(*args)) == expected
     finally:
         torch.set_float32_matmul_precision(before)
+    if hasattr(torch.backends.mkldnn, "matmul"):  # newer torch: settings by backend
+        before = torch.backends.mkldnn.matmul.fp32_precision
+        try:
+            torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+            assert decisions(network(*args)) == expected
+        finally:
+            torch.backends.mkldnn.matmul.fp32_precision = before
     with torch.autocast("cpu", torch.bfloat16):
         assert decisions(network(*args)) == expected
 
