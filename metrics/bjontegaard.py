@@ -52,7 +52,7 @@ class Thresholds:
             is the interpolator's invention.
         min_curve_points: points of each curve; Bjøntegaard's method (VCEG-M33) was defined on four.
         max_dominated: share of a curve's points that may be dropped as dominated by cheaper and better ones.
-        max_spread: disagreement of the methods allowed, in log rate (0.01 is 1 % of rate) ...
+        max_spread: disagreement of the interpolating methods allowed, in log rate (0.01 is 1 % of rate) ...
         max_spread_of_effect: ... or as a share of the effect itself, whichever is more.
         max_dip: fall of rate allowed along the drawn curve where quality rises, as a share of rate; akima dips
             a little beside steep stretches, which the spread would show if it mattered.
@@ -239,7 +239,12 @@ def certified_bd(
     doubts = [
         *_doubts_of_curves(anchor, test, thresholds),
         *_doubts_of_overlap(quality, anchor, test, thresholds),
-        *_doubts_of_methods(by_method, log_ratios, method, thresholds),
+        *_doubts_of_methods(
+            {name: log_ratios[name] for name in by_method},
+            method,
+            thresholds,
+            interpolating=_interpolating(anchor, test, method),
+        ),
         *_doubts_of_shape(anchor, test, quality, method, limits=thresholds),
     ]
     return BDResult(
@@ -440,17 +445,23 @@ def _doubts_of_overlap(quality: Overlap, anchor: _Curve, test: _Curve, limits: T
 
 
 def _doubts_of_methods(
-    by_method: Mapping[str, float], log_ratios: Mapping[str, float], method: Method, limits: Thresholds
+    log_ratios: Mapping[str, float], method: Method, limits: Thresholds, *, interpolating: Sequence[str]
 ) -> list[str]:
+    """Whether the choice of the method makes the figure.
+
+    The cubic is one polynomial of degree 3: through four points it interpolates, past that it is a fit that misses
+    them, and its difference from the others says more of it than of the curves.  So it is always shown and, past four
+    points, not held against the size of a figure; against its sign it always is.
+    """
+    logs = {name: math.log(10) * value for name, value in log_ratios.items()}
+    by_method = {name: 100 * math.expm1(value) for name, value in logs.items()}
     values = list(by_method.values())
-    if len(values) < 2:
-        return []
     figures = ", ".join(f"{name} {value:+.2f} %" for name, value in by_method.items())
     if min(values) < 0 < max(values) and max(map(abs, values)) > limits.sign_floor_pct:
         return [f"the sign depends on the interpolation ({figures})"]
-    logs = [math.log(10) * log_ratios[name] for name in by_method]
-    effect = abs(math.log(10) * log_ratios[method])
-    if max(logs) - min(logs) > max(limits.max_spread, limits.max_spread_of_effect * effect):
+    judged = [logs[name] for name in interpolating if name in logs]
+    allowed = max(limits.max_spread, limits.max_spread_of_effect * abs(logs[method]))
+    if judged and max(judged) - min(judged) > allowed:
         return [f"the interpolations disagree ({figures})"]
     return []
 
@@ -473,6 +484,12 @@ def _doubts_of_shape(
         if dip > limits.max_dip:
             doubts.append(f"the {method} curve of the {curve.name} does not rise everywhere")
     return doubts
+
+
+def _interpolating(anchor: _Curve, test: _Curve, method: Method) -> list[str]:
+    """Methods whose curves go through the points, and the one that was asked for."""
+    exact = max(len(anchor), len(test)) <= _POINTS_NEEDED["cubic"]
+    return [name for name in METHODS if name != "cubic" or exact or method == "cubic"]
 
 
 def _uncomputable(method: Method, anchor: _Curve, test: _Curve) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,14 +221,21 @@ def _facts(frame: pd.DataFrame, provenance: Mapping[str, Any], anchors: Sequence
         plural(int(cores), "core") if (cores := number(provenance.get("usable_cores"))) else "",
         f"{memory:.0f} GB" if (memory := number(provenance.get("memory_gb"))) else "",
     ]
-    timing = [f"{listed([str(n) for n in threads])} threads a job" if threads else "", f"{plural(repeats, 'repeat')}"]
+    each = f"{listed([str(count) for count in threads])} thread{'' if threads == [1] else 's'}" if threads else ""
+    timing = [each, f"{plural(repeats, 'repeat')} a job"]
+    version = f"pccbench {provenance.get('pccbench', MISSING)}"
+    cpu = re.sub(r"\((R|TM)\)|\bProcessor\b|\bCPU\b", "", str(provenance.get("cpu") or MISSING))
     return [
         ("jobs ok", f"{len(ok(frame))} of {len(frame)}", ""),
         ("clouds", str(len(clouds_of(frame))), listed(list(dict.fromkeys(frame["dataset"])))),
         ("BD anchor", title_of(frame, anchors[0]) if anchors else "none", _second(frame, anchors)),
-        ("machine", str(provenance.get("cpu") or MISSING), ", ".join(filter(None, machine))),
+        ("machine", ", ".join(filter(None, machine)) or MISSING, " ".join(cpu.split())),
         ("timing", timing[0] or MISSING, timing[1]),
-        ("code", str(commit)[:10] if commit else f"pccbench {provenance.get('pccbench', MISSING)}", clean),
+        (
+            "code",
+            str(commit)[:10] if commit else version,
+            ", ".join(filter(None, [version if commit else "", clean])),
+        ),
         ("started", started[:10], started[11:19] + " UTC" if len(started) > 18 else ""),
     ]
 

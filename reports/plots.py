@@ -172,7 +172,7 @@ def _tip(row: Mapping[str, Any], title: str) -> str:
 
 
 def _finish_rd(axis: Axes, jobs: Sequence[Mapping[str, Any]], metric: str, styles: Mapping[str, CodecStyle]) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axis.set_xscale("log")
     low, high = axis.get_xlim()
@@ -187,9 +187,9 @@ def _finish_rd(axis: Axes, jobs: Sequence[Mapping[str, Any]], metric: str, style
     if marked:
         axis.plot([], [], linestyle="none", marker="v", markersize=7, color=PUBLISHED, label=_LOSSLESS_LABEL)
     decades = math.log10(axis.get_xlim()[1] / axis.get_xlim()[0])
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 3 else (1,)))
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 4 else (1,)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.xaxis.set_minor_locator(NullLocator())
     axis.grid(visible=True, which="major")
     axis.set_axisbelow(True)
     axis.set_xlabel("rate, bits per input point")
@@ -206,7 +206,9 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
     rank = {label: (_PUBLISHED_MARK in label) + 2 * (label == _LOSSLESS_LABEL) for label in entries}
     labels = sorted(entries, key=rank.__getitem__)
     if labels:
-        columns = min(len(labels), 4)
+        # As many columns as the longest labels leave room for: a character is about 0.075 inch, a handle 0.6.
+        widest = 0.075 * max(map(len, labels)) + 0.6
+        columns = max(1, min(len(labels), 5, int(figure.get_figwidth() / widest)))
         # matplotlib fills columns first; reorder so that one reads along the rows.
         order = [i for column in range(columns) for i in range(column, len(labels), columns)]
         labels = [labels[i] for i in order]
@@ -277,7 +279,7 @@ def _cost_row(axis: Axes, rows: pd.DataFrame, position: int, column: str, style:
 
 
 def _finish_cost(axis: Axes, label: str) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axis.set_xscale("log")
     low, high = axis.get_xlim()
@@ -286,7 +288,7 @@ def _finish_cost(axis: Axes, label: str) -> None:
     axis.set_xlim(middle / reach, middle * reach)
     axis.xaxis.set_major_locator(LogLocator(subs=(1,) if reach > 10 else (1, 2, 5)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.xaxis.set_minor_locator(NullLocator())
     axis.grid(visible=True, which="major", axis="x")
     axis.set_axisbelow(True)
     axis.tick_params(axis="y", length=0)

@@ -24,7 +24,20 @@ from .frame import (
     title_of,
 )
 from .table import Cell, Column, Table, missing_cell, text_cell
-from .text import MISSING, bpp, integer, is_missing, listed, number, percent, plural, signed, significant
+from .text import (
+    MISSING,
+    bpp,
+    deviation,
+    figure,
+    integer,
+    is_missing,
+    listed,
+    number,
+    percent,
+    plural,
+    signed,
+    significant,
+)
 
 #: From this many clouds on, the matrix of BD figures would be wider than a page.
 MAX_MATRIX_CLOUDS = 5
@@ -54,8 +67,8 @@ def _titles(rows: pd.DataFrame) -> dict[str, str]:
 
 def _figure(value: Any, write: Any, note: str = "") -> Cell:
     """A cell of a figure, or of its absence."""
-    figure = number(value)
-    return missing_cell(note) if figure is None else Cell(write(figure), sort=figure)
+    known = number(value)
+    return missing_cell(note) if known is None else Cell(write(known), sort=known)
 
 
 # --- BD -----------------------------------------------------------------------------------------------------------
@@ -71,10 +84,10 @@ def _bd_cell(record: Mapping[str, Any] | None, column: str = "bd_rate_pct") -> C
         reason = "; ".join(filter(None, [reason, record["psnr_reason"] or ""]))
     if value is None:
         return Cell("", note=reason, badge="REFUSED") if record["verdict"] == "REFUSED" else missing_cell(reason)
-    text = signed(value)
+    text = figure(value)
     sd = number(record.get("sd_pct"))
     if column == "bd_rate_pct" and sd is not None:
-        text += f" ± {sd:.2f}"
+        text += f" ± {deviation(sd, value)}"
     return Cell(text, sort=value, note=reason, badge=record["verdict"], tip=_bd_tip(record))
 
 
@@ -109,7 +122,7 @@ def metrics_of(bd: pd.DataFrame) -> list[str]:
     return [metric for metric in METRICS if (bd["metric"] == metric).any()]
 
 
-def bd_matrix(rows: pd.DataFrame, bd: pd.DataFrame, anchor: str, dataset: str, figure: str = "bd_rate_pct") -> Table:
+def bd_matrix(rows: pd.DataFrame, bd: pd.DataFrame, anchor: str, dataset: str, column: str = "bd_rate_pct") -> Table:
     """BD-rate or BD-PSNR of every codec (rows) on every cloud and in the mean (columns)."""
     rows = rows[rows["dataset"] == dataset]
     require_one_passport(rows)
@@ -118,10 +131,8 @@ def bd_matrix(rows: pd.DataFrame, bd: pd.DataFrame, anchor: str, dataset: str, f
     if len(clouds) > MAX_MATRIX_CLOUDS:
         clouds = []
     spans = [*clouds, MEAN]
-    if (bd["cloud"] == MEAN_CURVE).any():
-        spans.append(MEAN_CURVE)
     common = finished_clouds(rows, dataset, compared_codecs(rows, dataset))
-    heading = {MEAN: f"mean of {plural(len(common), 'cloud')}", MEAN_CURVE: "of the mean curve"}
+    heading = {MEAN: f"mean of {plural(len(common), 'cloud')}"}
     columns = [Column("codec", numeric=False)]
     columns += [Column(_LABELS[metric], group=heading.get(span, span)) for span in spans for metric in metrics]
     columns.append(Column("jobs ok"))
@@ -130,16 +141,16 @@ def bd_matrix(rows: pd.DataFrame, bd: pd.DataFrame, anchor: str, dataset: str, f
         if codec == anchor or _lossless_only(rows, codec):
             continue
         mine = rows[rows["codec"] == codec]
-        figures = [_bd_cell(figures_of.get((codec, span, metric)), figure) for span in spans for metric in metrics]
+        figures = [_bd_cell(figures_of.get((codec, span, metric)), column) for span in spans for metric in metrics]
         done = Cell(f"{len(ok(mine))}/{len(mine)}", sort=len(ok(mine)) / len(mine))
         cells.append([_words(titles, codec), *figures, done])
-    name, unit = ("BD-rate", "percent; negative is cheaper") if figure == "bd_rate_pct" else ("BD-PSNR", "dB")
+    name, unit = ("BD-rate", "percent; negative is cheaper") if column == "bd_rate_pct" else ("BD-PSNR", "dB")
     caption = (
         f"{name} against {titles[anchor]} on {dataset} in {unit}; {_method(bd)} interpolation. {_over(common)} "
         f"{_VERDICTS}. {count_ok(rows)}."
     )
     title = f"{name} against {titles[anchor]}, {dataset}"
-    return Table(title, caption, columns, cells, name=f"{figure}-{anchor}-{dataset}")
+    return Table(title, caption, columns, cells, name=f"{column}-{anchor}-{dataset}")
 
 
 def _method(bd: pd.DataFrame) -> str:
@@ -211,7 +222,7 @@ def _certificate_row(record: Mapping[str, Any], titles: Mapping[str, str], metho
         *(_figure(record[column], percent) for column in ("overlap", "overlap_of_anchor", "overlap_of_test")),
         *(_points_cell(record, side) for side in ("anchor", "test")),
         text_cell(_monotone(*monotone), tip=record["dropped"] or "") if known else missing_cell(),
-        *(_figure(record[f"bd_rate_{method}_pct"], signed) for method in methods),
+        *(_figure(record[f"bd_rate_{method}_pct"], figure) for method in methods),
         _figure(record["spread_pct"], lambda value: f"{value:.2f}"),
     ]
 

@@ -38,6 +38,20 @@ def signed(value: float, digits: int = 2) -> str:
     return f"{MINUS if value < 0 else '+'}{text}"
 
 
+def figure(value: float) -> str:
+    """A BD-rate: two decimals, fewer where they would say nothing: `-4.43`, `+632.6`, `+2315`."""
+    return signed(value, _decimals(value))
+
+
+def deviation(value: float, of: float) -> str:
+    """A standard deviation, to the decimals of its mean."""
+    return f"{value:.{_decimals(of)}f}"
+
+
+def _decimals(value: float) -> int:
+    return 2 if abs(value) < 100 else 1 if abs(value) < 1000 else 0
+
+
 def significant(value: float, digits: int = 3) -> str:
     """A value to `digits` significant digits, without exponent: `0.0123`, `1.23`, `123`, `12,345`."""
     if value == 0:
