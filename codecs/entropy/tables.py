@@ -21,8 +21,9 @@ PRECISION_BITS = 16
 TOTAL = 1 << PRECISION_BITS
 #: A table has at least one symbol and the escape, and at most so many entries.
 MAX_ENTRIES = 1 << 14
-#: Probability beyond a table's range, both sides together, that its escape takes.  Entries take 2**-16 at least, so that a longer range costs more than it saves: of 2**-17 .. 2**-11, this is best for all three shapes of
-#: `gaussian` (codes within 0.07 % of the entropy at scales 0.2 .. 30).
+#: Probability beyond a table's range, both sides together, that its escape takes.  Entries take 2**-16 at least, so
+#: that a longer range costs more than it saves: of 2**-17 .. 2**-11, this is best for all three shapes of `gaussian`
+#: (codes within 0.07 % of the entropy at scales 0.2 .. 30).
 TAIL_MASS = 2.0**-13
 #: A table starts within +- 2**30, so that neither its last symbol nor a distance from it leaves 32 bits.
 MAX_FIRST = 1 << 30
