@@ -16,7 +16,7 @@ one before by less than 1e-8; only neighbours at exactly the least distance pass
 """
 
 # Long functions with many arguments are what numba compiles to fast code; splitting them would copy state around.
-# ruff: noqa: C901, PLR0912, PLR0915, PLR0917
+# ruff: noqa: C901, PLR0912, PLR0915
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ input's points; so do the kernels here, which makes their results equal to its, 
 """
 
 # Kernels have as many positional arguments as arrays.
-# ruff: noqa: PLR0917
 
 from __future__ import annotations
 
