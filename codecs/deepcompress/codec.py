@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from .cells import Cells
     from .coding import Coder
     from .model import VoxelModel
+    from .upsampler import Upsampler
+
+    Logits = Iterator[tuple[slice, npt.NDArray[np.float32]]]
 
 #: Numbers of the entropy models in streams.  Never renumber.
 PRIOR_NUMBERS = {"gaussian": 1, "hyperprior": 2, "channel": 3, "context": 4, "attention": 5, "hybrid": 6}
@@ -26,7 +30,7 @@ _PRIOR_NAMES = {number: name for name, number in PRIOR_NUMBERS.items()}
 
 _CONTAINER_NAME = "deepcompress"
 _SECTIONS = ("header", "cells", "latents")
-_MAX_COARSENING = 4
+_MAX_COARSENING = 1
 _TAG_BYTES = 2
 
 #: Rate weights of the named rates, low rate to high.
@@ -85,16 +89,26 @@ class Header:
 
 @functools.cache
 def _transform(folder: Path) -> VoxelModel:
-    from .weights import load_transform, transform_path
+    from .files import transform_path
+    from .weights import load_transform
 
     return load_transform(transform_path(folder))
 
 
 @functools.cache
 def _coder(folder: Path, name: str) -> Coder:
-    from .weights import load_prior, prior_path
+    from .files import prior_path
+    from .weights import load_prior
 
     return load_prior(prior_path(folder, name))
+
+
+@functools.cache
+def _upsampler(folder: Path) -> Upsampler:
+    from .files import upsampler_path
+    from .weights import load_upsampler
+
+    return load_upsampler(upsampler_path(folder), _transform(folder).config)
 
 
 class DeepCompressCodec(Codec):
@@ -106,7 +120,7 @@ class DeepCompressCodec(Codec):
     prior: ClassVar[str] = "hybrid"
 
     def __init__(self, weights: Path | None = None) -> None:
-        from .weights import SHIPPED, prior_path, transform_path
+        from .files import SHIPPED, prior_path, transform_path
 
         self.folder = SHIPPED if weights is None else Path(weights)
         for path in (transform_path(self.folder), prior_path(self.folder, self.prior)):
@@ -146,10 +160,11 @@ class DeepCompressCodec(Codec):
         from .coding import encode_thresholds
         from .model import rate_index_of
         from .structure import structure_of
+        from .upsampler import at_positions
 
         header = self._header(cloud.bit_depth, rate_index_of(rate_weight), coarsening)
-        points = np.asarray(cloud.points, np.int32) >> coarsening
-        cells = cells_of(points)
+        points = np.asarray(cloud.points, np.int32)
+        cells = cells_of(points >> coarsening)
         occupancy, cell_bits = encode_keys(keys_of(cells.positions))
         if not len(cells):
             return Bitstream(pack(_CONTAINER_NAME, [header.to_bytes(), occupancy, b""]), estimated_bits=0.0)
@@ -159,14 +174,16 @@ class DeepCompressCodec(Codec):
         structure = structure_of(cells.positions, np.full(len(cells), header.rate_index), table)
         _coder(self.folder, self.prior).encode(latents, structure, encoder)
         latent_bits = encoder.estimated_bits
-        normals = _normals(cloud, points, cells, optimise)
-        picked, chosen = self._decide(cells, table, latents, header.rate_index, cell_bits + latent_bits, normals)
+        positions = _output_positions(cells.positions, header)
+        target = at_positions(cells_of(points), positions) if coarsening else cells
+        normals = _normals(cloud, points, target, optimise)
+        picked, chosen = self._decide(target, self._logits(table, latents, header), cell_bits + latent_bits, normals)
         encode_thresholds(picked, encoder)
         data = pack(_CONTAINER_NAME, [header.to_bytes(), occupancy, encoder.finish()])
         return Bitstream(
             data,
             estimated_bits=cell_bits + encoder.estimated_bits,
-            reconstruction_sha256=_cloud(cells.positions, chosen, header).geometry_sha256(),
+            reconstruction_sha256=_cloud(positions, chosen, header).geometry_sha256(),
             notes={
                 "cells": len(cells),
                 "latent_bits": latent_bits,
@@ -182,9 +199,9 @@ class DeepCompressCodec(Codec):
         """
         from ..entropy.rangecoder import SymbolDecoder
         from ..octree.occupancy import decode_occupancy
-        from .cells import CELL_SIDE, neighbours_of
+        from .cells import CELL_SIDE, CELL_VOXELS, neighbours_of
         from .coding import decode_thresholds
-        from .decision import blocks_of
+        from .decision import THRESHOLDS, blocks_of
         from .structure import structure_of
 
         _, sections = unpack(data, _CONTAINER_NAME)
@@ -204,10 +221,15 @@ class DeepCompressCodec(Codec):
         structure = structure_of(positions, np.full(len(positions), header.rate_index), table)
         decoder = SymbolDecoder(sections[2])
         latents = _coder(self.folder, header.prior).decode(structure, decoder)
-        block, blocks = blocks_of(positions)
+        output = _output_positions(positions, header)
+        block, blocks = blocks_of(output)
         picked = decode_thresholds(blocks, decoder)
         decoder.finish()
-        return _cloud(positions, self._passing(table, latents, header.rate_index, block, picked), header)
+        least = THRESHOLDS[picked][block]
+        packed = np.empty((len(output), CELL_VOXELS // 8), np.uint8)
+        for piece, logits in self._logits(table, latents, header):
+            packed[piece] = np.packbits(logits >= least[piece, None], axis=1)
+        return _cloud(output, packed, header)
 
     def sections(self, data: bytes) -> dict[str, int]:
         """Bytes of container, header, occupancy of cells, and symbols (latents, hyper-latents, thresholds)."""
@@ -215,7 +237,7 @@ class DeepCompressCodec(Codec):
 
     def card(self) -> CodecCard:
         """Read from the files of weights and their record."""
-        from .weights import prior_path, read_record, transform_path, weights_sha256
+        from .files import prior_path, read_record, transform_path, weights_sha256
 
         record = read_record(self.folder)
         parameters = _parameters(transform_path(self.folder)) + _parameters(prior_path(self.folder, self.prior))
@@ -232,7 +254,7 @@ class DeepCompressCodec(Codec):
         )
 
     def _tag(self, prior: str) -> bytes:
-        from .weights import weights_sha256
+        from .files import weights_sha256
 
         return bytes.fromhex(weights_sha256(self.folder, prior))[:_TAG_BYTES]
 
@@ -245,51 +267,39 @@ class DeepCompressCodec(Codec):
         neighbours = torch.from_numpy(table.astype(np.int64))
         return _transform(self.folder).latents(cells.bits, neighbours, np.array([rate_index]))
 
-    def _decide(  # the parts of one encoding
-        self,
-        cells: Cells,
-        table: npt.NDArray[np.int32],
-        latents: Any,
-        rate_index: int,
-        other_bits: float,
-        normals: npt.NDArray[np.float32] | None,
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Threshold of each block, and the mask of the voxels that pass, packed (n, 64)."""
+    def _logits(self, table: npt.NDArray[np.int32], latents: Any, header: Header) -> Logits:
+        """Logits of the voxels on the grid of the output, a piece of its cells at a time."""
         import torch
 
-        from .cells import CELL_VOXELS
+        neighbours = torch.from_numpy(table.astype(np.int64))
+        upsampler = _upsampler(self.folder) if header.coarsening else None
+        return _transform(self.folder).logits(latents, neighbours, header.rate_index, upsampler)
+
+    @staticmethod
+    def _decide(
+        target: Cells, pieces: Logits, other_bits: float, normals: npt.NDArray[np.float32] | None
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Threshold of each block, and the mask of the voxels that pass, packed (n, 64)."""
+        from .cells import CELL_VOXELS, neighbours_of
         from .decision import blocks_of, choose, levels_of, measure
 
-        levels = np.empty((len(cells), CELL_VOXELS), np.uint8)
-        for piece, logits in _transform(self.folder).logits(
-            latents, torch.from_numpy(table.astype(np.int64)), rate_index
-        ):
+        levels = np.empty((len(target), CELL_VOXELS), np.uint8)
+        for piece, logits in pieces:
             levels[piece] = levels_of(logits)
-        block, blocks = blocks_of(cells.positions)
-        picked = choose(measure(cells, table, levels, block, blocks, normals), other_bits)
+        block, blocks = blocks_of(target.positions)
+        costs = measure(target, neighbours_of(target.positions), levels, block, blocks, normals)
+        picked = choose(costs, other_bits)
         # A voxel passes when it reached more thresholds than the number of the one that was picked.
         return picked, np.packbits(levels > picked[block][:, None], axis=1)
 
-    def _passing(
-        self,
-        table: npt.NDArray[np.int32],
-        latents: Any,
-        rate_index: int,
-        block: npt.NDArray[np.int64],
-        picked: npt.NDArray[np.uint8],
-    ) -> npt.NDArray[np.uint8]:
-        """Mask of the voxels that pass, packed (n, 64)."""
-        import torch
 
-        from .decision import THRESHOLDS
+def _output_positions(positions: npt.NDArray[np.int32], header: Header) -> npt.NDArray[np.int32]:
+    """Cells of the output's grid that the coded ones cover."""
+    if not header.coarsening:
+        return positions
+    from .upsampler import fine_positions
 
-        least = THRESHOLDS[picked][block]
-        packed = np.empty((len(block), 64), np.uint8)
-        for piece, logits in _transform(self.folder).logits(
-            latents, torch.from_numpy(table.astype(np.int64)), rate_index
-        ):
-            packed[piece] = np.packbits(logits >= least[piece, None], axis=1)
-        return packed
+    return fine_positions(positions)
 
 
 def _rate_parameters(rate: Rate) -> tuple[float, int, Literal["d1", "d2"]]:
@@ -308,7 +318,7 @@ def _rate_parameters(rate: Rate) -> tuple[float, int, Literal["d1", "d2"]]:
 
 
 def _normals(
-    cloud: PointCloud, points: npt.NDArray[np.int32], cells: Cells, optimise: str
+    cloud: PointCloud, points: npt.NDArray[np.int32], target: Cells, optimise: str
 ) -> npt.NDArray[np.float32] | None:
     """Normals of the voxels in the order of cells, for D2; None where D1 counts."""
     if optimise == "d1":
@@ -317,8 +327,9 @@ def _normals(
     from .cells import keys_of, points_of
 
     normals = estimate_normals(points)[0] if cloud.normals is None else cloud.normals
+    # Repeated points: the normal of the first counts.
     unique, first = np.unique(keys_of(points), return_index=True)
-    rows = first[np.searchsorted(unique, keys_of(points_of(cells.positions, cells.bits)))]
+    rows = first[np.searchsorted(unique, keys_of(points_of(target.positions, target.bits)))]
     return np.ascontiguousarray(normals[rows], np.float32)
 
 
@@ -327,8 +338,8 @@ def _cloud(positions: npt.NDArray[np.int32], packed: npt.NDArray[np.uint8], head
     from .cells import points_of
 
     points = points_of(positions, packed)
-    inside = (points >> (header.bit_depth - header.coarsening) == 0).all(axis=1)
-    return PointCloud(points[inside] << header.coarsening, bit_depth=header.bit_depth)
+    inside = (points >> header.bit_depth == 0).all(axis=1)
+    return PointCloud(points[inside], bit_depth=header.bit_depth)
 
 
 def _parameters(path: Path) -> int:

@@ -124,6 +124,7 @@ class TrainingSection(_Section):
         batch_size: blocks a step.
         epochs: passes over the blocks for the transform.
         entropy_epochs: passes for each entropy model on the finished transform.
+        upsampler_epochs: passes for the upsampler of the lowest rates, on the finished transform.
         learning_rates: peaks.
         focal_loss: its parameters.
         rate_weights: smallest and largest rate weight; each block draws one between them, log-uniformly.
@@ -142,6 +143,7 @@ class TrainingSection(_Section):
     batch_size: Count = 32
     epochs: Positive = 100.0
     entropy_epochs: Positive = 10.0
+    upsampler_epochs: Positive = 3.0
     learning_rates: LearningRates = LearningRates()
     focal_loss: FocalLoss = FocalLoss()
     rate_weights: tuple[Positive, Positive] = (0.2, 50.0)

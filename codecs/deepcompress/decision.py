@@ -25,7 +25,8 @@ _SIDE = CELL_SIDE + 2 * _REACH
 _FAR_SQ = float((_REACH + 1) ** 2)
 #: Rank of a voxel without a point.
 _EMPTY = np.uint16(65535)
-_WEIGHTS = np.linspace(0.02, 0.98, 25)
+#: Halvings of the interval in which the weight between the two directions is sought.
+_HALVINGS = 10
 
 
 @functools.cache
@@ -213,28 +214,39 @@ def choose(costs: Costs, other_bits: float, bits_of_step: float = 1.0) -> npt.ND
         other_bits: size of the rest of the stream, which tells what a bit is worth here.
         bits_of_step: bits that a step between the thresholds of successive blocks costs, roughly.
     """
-    blocks, thresholds = costs.passed.shape
-    steps = np.arange(thresholds)
+    blocks = len(costs.passed)
     best, best_error = np.zeros(blocks, np.uint8), np.inf
-    for weight in _WEIGHTS:
-        ratio = 1.0
-        middle = thresholds // 2
-        picked = np.zeros(blocks, np.int64)
-        price = 0.0
-        for _ in range(4):
-            gain = weight * costs.from_input_sq / costs.points
-            loss = (1 - weight) * (costs.from_output_sq - ratio * costs.passed) / costs.points
-            picked = np.argmin(gain + loss + price * np.abs(steps - middle), axis=1)
-            middle = int(np.median(picked))
-            row = np.arange(blocks)
-            sums = [a[row, picked].sum() for a in (costs.from_input_sq, costs.from_output_sq, costs.passed)]
-            ratio = sums[1] / max(sums[2], 1)
-            error = max(sums[0] / costs.points, ratio)
-            # One per cent of rate is worth about one per cent of error.
-            price = error * bits_of_step / max(other_bits, 1.0)
-        if error < best_error and sums[2] > 0:
-            best, best_error = picked.astype(np.uint8), error
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        weight = (low + high) / 2
+        picked, forward, back = _choose_at(costs, weight, bits_of_step / max(other_bits, 1.0))
+        if max(forward, back) < best_error:
+            best, best_error = picked.astype(np.uint8), max(forward, back)
+        # More weight on the direction that is worse: where both are equal, neither can be bettered alone.
+        low, high = (weight, high) if forward > back else (low, weight)
     return best
+
+
+def _choose_at(costs: Costs, weight: float, bit_share: float) -> tuple[npt.NDArray[np.int64], float, float]:
+    """Best thresholds for a weight of the direction from the input, and the mean squared error of each direction."""
+    blocks, thresholds = costs.passed.shape
+    row, steps = np.arange(blocks), np.arange(thresholds)
+    picked = np.full(blocks, thresholds // 2)
+    forward = back = 1.0
+    price = 0.0
+    for _ in range(5):
+        # The mean over the output falls when more voxels better than it pass (Dinkelbach's iteration on the ratio).
+        loss = weight * costs.from_input_sq + (1 - weight) * (costs.from_output_sq - back * costs.passed)
+        away = np.abs(steps - int(np.median(picked)))
+        picked = np.argmin(loss + price * costs.points * away, axis=1)
+        forward = float(costs.from_input_sq[row, picked].sum()) / costs.points
+        passed = int(costs.passed[row, picked].sum())
+        back = float(costs.from_output_sq[row, picked].sum()) / passed if passed else np.inf
+        if not passed:
+            return picked, forward, back
+        # One per cent of rate is worth about one per cent of error.
+        price = max(forward, back) * bit_share
+    return picked, forward, back
 
 
 def d1_mse(costs: Costs, picked: npt.NDArray[np.uint8]) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .structure import RATE_STEPS
 from .transforms import CHUNK_CELLS, Analysis, Synthesis, TransformConfig
+from .upsampler import Upsampler
 
 #: Range of rate weights (nats of distortion a point that one bit a point may cost) of the gains.
 MIN_RATE_WEIGHT, MAX_RATE_WEIGHT = 0.03, 64.0
@@ -91,11 +92,16 @@ class VoxelModel(nn.Module):
 
     @torch.no_grad()
     def logits(
-        self, latents: Tensor, neighbours: Tensor, rate_index: int
+        self, latents: Tensor, neighbours: Tensor, rate_index: int, upsampler: Upsampler | None = None
     ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-        """Logits of the voxels, a piece of the cells at a time: (which cells, (k, 512) float32)."""
+        """Logits of the voxels, a piece of the cells at a time: (which cells, (k, 512) float32).
+
+        With an upsampler the cells are those of the grid of twice the resolution, in the order of `fine_positions`.
+        """
         _, inverse, _, bias = self.gains(torch.from_numpy(rate_weight_of(np.array([rate_index]))))
         features = self.synthesis.features(latents * inverse, neighbours, bias)
-        for start in range(0, len(features), CHUNK_CELLS):
-            piece = slice(start, min(start + CHUNK_CELLS, len(features)))
-            yield piece, self.synthesis.logits(features[piece]).numpy()
+        finer, head = (1, self.synthesis.logits) if upsampler is None else (8, upsampler.of(self.synthesis))
+        step = CHUNK_CELLS // finer
+        for start in range(0, len(features), step):
+            part = head(features[start : start + step]).numpy()
+            yield slice(start * finer, start * finer + len(part)), part

@@ -15,21 +15,12 @@ from ..._version import __version__
 from ..errors import PccbenchError
 from .config import TrainingConfig
 from .dataset import Blocks
+from .files import RECORD, SHIPPED, file_sha256, prior_path, read_record, transform_path, upsampler_path
 from .model import VoxelModel
 from .prior_training import PriorTrainer
 from .training import Report, TransformTrainer, read_data
-from .weights import (
-    RECORD,
-    SHIPPED,
-    file_sha256,
-    finished,
-    load_transform,
-    prior_path,
-    read_record,
-    save_prior,
-    save_transform,
-    transform_path,
-)
+from .upsampler_training import UpsamplerTrainer
+from .weights import finished, load_transform, save_prior, save_transform, save_upsampler
 
 #: Given the name of a stage, something that is told of its progress.
 Reporter = Callable[[str], Report]
@@ -62,6 +53,7 @@ def train(config_path: Path, command: str, reporter: Reporter | None = None) -> 
         "versions": {"pccbench": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
     model = _transform(config, blocks, out, record, reporter)
+    _upsampler(config, blocks, model, out, record, reporter)
     _priors(config, blocks, model, out, record, reporter)
     record["macs_per_point"] = round(_macs_per_cell(model) / _points_per_cell(blocks), 1)
     record["trained"] = True
@@ -92,6 +84,33 @@ def _transform(
         "last": _last(config.training.checkpoint_dir / "ledger.csv"),
     }
     return load_transform(path)
+
+
+def _upsampler(  # the parts of one training
+    config: TrainingConfig,
+    blocks: Blocks,
+    model: VoxelModel,
+    out: Path,
+    record: dict[str, Any],
+    reporter: Reporter | None,
+) -> None:
+    """The upsampler: that of the given transforms, or trained now."""
+    given = config.model.transform_weights
+    path = upsampler_path(out)
+    if given is not None:
+        folder = SHIPPED if given == "shipped" else given
+        path.write_bytes(upsampler_path(folder).read_bytes())
+        record["upsampler"] = read_record(folder).get("upsampler", {"weights_sha256": file_sha256(path)})
+        return
+    trainer = UpsamplerTrainer(config, blocks, model)
+    trainer.resume()
+    trainer.run(reporter("upsampler") if reporter else None)
+    save_upsampler(trainer.upsampler, path)
+    record["upsampler"] = {
+        "steps": trainer.step,
+        "trained_s": round(trainer.trained_s),
+        "last": _last(config.training.checkpoint_dir / "upsampler.csv"),
+    }
 
 
 def _priors(  # the parts of one training

@@ -63,7 +63,15 @@ def identity_of(config: TrainingConfig, blocks: Blocks) -> str:
     Lengths and file places are left out: a run may be prolonged, and its data may move.
     """
     record = config.model_dump(mode="json")
-    for key in ("epochs", "entropy_epochs", "checkpoint_dir", "checkpoint_s", "validate_every", "threads"):
+    for key in (
+        "epochs",
+        "entropy_epochs",
+        "upsampler_epochs",
+        "checkpoint_dir",
+        "checkpoint_s",
+        "validate_every",
+        "threads",
+    ):
         del record["training"][key]
     for key in ("entropy_model", "transform_weights"):
         del record["model"][key]

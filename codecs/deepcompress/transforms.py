@@ -291,13 +291,17 @@ class Synthesis(nn.Module):
             x = block(x, neighbours)
         return x
 
-    def logits(self, x: Tensor) -> Tensor:
-        """From features (n, filters) to logits of the voxels (n, 512) in Morton order, each cell by itself."""
-        n = len(x)
+    def mixed(self, x: Tensor) -> Tensor:
+        """From features (n, filters) to what is inside each cell, cube by cube, (n, cubes * channels)."""
         x = self.unfold(self.norm(x))
         for mixer in self.mixers:
             x = mixer(x)
-        x = self.out_norm(x)
+        return x
+
+    def logits(self, x: Tensor) -> Tensor:
+        """From features (n, filters) to logits of the voxels (n, 512) in Morton order, each cell by itself."""
+        n = len(x)
+        x = self.out_norm(self.mixed(x))
         for activation, unfold in zip(self.activations, self.unfolds, strict=True):
             x = x.view(n, -1, self.channels)
             x = unfold(activation(x))

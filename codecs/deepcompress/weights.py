@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -18,22 +16,9 @@ from .coding import Coder, make_conditional
 from .model import VoxelModel
 from .priors import PRIORS, HyperPrior
 from .transforms import TransformConfig
-
-#: Where the weights that ship with the package lie.
-SHIPPED = Path(__file__).parent / "weights"
-RECORD = "record.json"
+from .upsampler import Upsampler
 
 _TABLES, _HYPER_TABLES, _EXACT, _PLAIN = "tables.", "hyper_tables.", "exact.", "plain."
-
-
-def transform_path(folder: Path) -> Path:
-    """File of the transforms."""
-    return folder / "transform.safetensors"
-
-
-def prior_path(folder: Path, name: str) -> Path:
-    """File of an entropy model."""
-    return folder / f"{name}.safetensors"
 
 
 def save_transform(model: VoxelModel, path: Path) -> None:
@@ -59,6 +44,27 @@ def load_transform(path: Path) -> VoxelModel:
     model = VoxelModel(config)
     model.load_state_dict(state)
     return model.eval().requires_grad_(requires_grad=False)
+
+
+def save_upsampler(upsampler: Upsampler, path: Path) -> None:
+    """Write the upsampler in half precision."""
+    from safetensors.torch import save_file
+
+    save_file({key: value.detach().half().contiguous() for key, value in upsampler.state_dict().items()}, path)
+
+
+def load_upsampler(path: Path, config: TransformConfig) -> Upsampler:
+    """The upsampler of a file made by `save_upsampler`, ready for use.
+
+    Raises:
+        CodecUnavailableError: there is no such file.
+    """
+    from safetensors.torch import load_file
+
+    _expect(path)
+    upsampler = Upsampler(config)
+    upsampler.load_state_dict({key: value.float() for key, value in load_file(path).items()})
+    return upsampler.eval().requires_grad_(requires_grad=False)
 
 
 def save_prior(name: str, coder: Coder, path: Path) -> None:
@@ -125,24 +131,3 @@ def _part(arrays: dict[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDA
 def _expect(path: Path) -> None:
     if not path.exists():
         raise CodecUnavailableError(f"no weights at {path.name}: train them with `bench train deepcompress`")
-
-
-def file_sha256(path: Path) -> str:
-    """Hash of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@functools.cache
-def weights_sha256(folder: Path, name: str) -> str:
-    """Hash of the two files that a codec uses."""
-    parts = [file_sha256(transform_path(folder)), file_sha256(prior_path(folder, name))]
-    return hashlib.sha256("".join(parts).encode()).hexdigest()
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """How the weights were made; empty when nobody wrote it down."""
-    path = folder / RECORD
-    if not path.exists():
-        return {}
-    record: dict[str, Any] = json.loads(path.read_text())
-    return record

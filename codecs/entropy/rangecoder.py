@@ -105,24 +105,17 @@ class SymbolEncoder:
         if not len(values):
             return
         entries = tables.entries(values.astype(np.int32, copy=False), index)
+        models = _models(tables)
+        self.estimated_bits += tables.total_bits(entries, index)
         if isinstance(index, int):
-            self._append(entries, tables, index)
+            self._batches.append((entries, models[index]))
         else:
             order, groups = _order(index, len(tables))
-            entries_in_order = entries[order]
-            for table, start, end in groups:
-                self._append(entries_in_order[start:end], tables, table)
+            in_order = entries[order]
+            self._batches.extend((in_order[start:end], models[table]) for table, start, end in groups)
         escaped = np.flatnonzero(entries == tables.sizes[index] - 1)
         if len(escaped):
             self._put_escapes(*tables.escapes(values[escaped], index if isinstance(index, int) else index[escaped]))
-
-    def _append(self, entries: Int32s, tables: FrequencyTables, table: int) -> None:
-        bits = tables.entry_bits(table)
-        if len(entries) > len(bits):
-            self.estimated_bits += float(np.bincount(entries, minlength=len(bits)) @ bits)
-        else:
-            self.estimated_bits += float(bits[entries].sum())
-        self._batches.append((entries, _models(tables)[table]))
 
     def _put_escapes(self, side: Integers, length: Integers, rest: Integers) -> None:
         self.estimated_bits += float(escape_bits(length).sum())

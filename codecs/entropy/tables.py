@@ -179,6 +179,19 @@ class FrequencyTables:
         """Bits of each entry of one table, (size,)."""
         return self._bits[table, : self.sizes[table]].astype(np.float64)
 
+    def total_bits(self, entries: npt.NDArray[np.int32], index: Index) -> float:
+        """Bits of places in tables, what follows an escape not included.
+
+        Args:
+            entries: (n,), as `entries` gives them.
+            index: (n,) tables, or one for all.
+        """
+        if isinstance(index, int):
+            counts = np.bincount(entries, minlength=int(self.sizes[index]))
+            return float(counts @ self.entry_bits(index))
+        flat = self._bits.reshape(-1)
+        return float(flat[index * np.int64(self._bits.shape[1]) + entries].sum(dtype=np.float64))
+
     def escapes(self, symbols: Integers, index: Index) -> tuple[Integers, Integers, Integers]:
         """Side (0 below, 1 above), bit length and lower bits of the distance of symbols outside their range."""
         low, high = self._range(index)

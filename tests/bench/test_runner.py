@@ -80,7 +80,7 @@ def test_an_empty_decoded_cloud_has_no_figures_but_reasons(folder, tmp_path):
     (row,) = run(folder, tmp_path / "run", "returns-nothing", clouds=["one"]).rows
     assert row.status == "metric_failed"
     assert row.d1_psnr_db is None
-    assert "empty" in row.reason
+    assert "no points" in row.reason
 
 
 def test_a_worker_survives_an_exception_and_restarts_after_a_crash(folder, tmp_path):
