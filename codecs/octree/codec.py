@@ -57,7 +57,7 @@ class OctreeCodec(Codec):
         if rate.lossless and len(distinct) < len(keys):
             repeats = np.unique(keys, return_counts=True)[1]
             multiplicity = encode_multiplicities(repeats)
-        occupancy, predicted_bits = encode_keys(distinct, grid.period)
+        occupancy, predicted_bits = encode_keys(distinct)
         sections = [grid.to_bytes(), occupancy] + ([multiplicity] if multiplicity else [])
         data = pack(self.name, sections)
 
@@ -82,7 +82,7 @@ class OctreeCodec(Codec):
         if not 2 <= len(sections) <= 3:
             raise BitstreamError(f"octree stream has {len(sections)} sections, expected 2 or 3")
         grid = grid_of(sections[0])
-        voxels = points_of(decode_keys(sections[1], grid.period))
+        voxels = points_of(decode_keys(sections[1]))
         depth = grid.bit_depth if isinstance(grid, VoxelGrid) else None
         if isinstance(grid, VoxelGrid) and len(voxels):
             limit = grid.quantised(np.array((1 << grid.bit_depth) - 1))

@@ -35,14 +35,6 @@ class VoxelGrid:
     bit_depth: int
     scale: Fraction = Fraction(1)
 
-    @property
-    def period(self) -> int:
-        """Period of the number of voxels of the cloud that one coded unit covers, on each axis; 1 if all are alike.
-
-        With the scale 1 - 1/n, one coded unit in n - 1 covers two voxels, all others one.
-        """
-        return self.scale.numerator if self.scale.numerator == self.scale.denominator - 1 else 1
-
     def quantised(self, points: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
         """Coded coordinates: points times scale, halves rounded up, as the G-PCC test model does."""
         top, bottom = self.scale.numerator, self.scale.denominator
@@ -99,8 +91,6 @@ class RealGrid:
     origin: tuple[float, float, float]
     step: float
     double: bool
-
-    period = 1
 
     @classmethod
     def over(cls, points: npt.NDArray[np.floating], depth: int) -> RealGrid:

@@ -1,4 +1,4 @@
-"""Kernel: one level of the octree, coded in raster order, predicted by a small network and mixed context models.
+"""Kernel: one level of the octree, coded in raster order with mixed context models.
 
 All functions of the kernel are in this file because numba's cache watches the file of the compiled function only.
 
@@ -6,13 +6,9 @@ Order.  The nodes of a level are sorted by z, then y, then x.  Their children ar
 themselves: all children with the lowest z first, row by row.  So a child knows the half space of children before it,
 at its own resolution, and all nodes, at half of it; and the children come out sorted for the next level.
 
-Prediction.  Windows of that neighbourhood are read in two ways.  A network with one hidden layer sums one vector of
-weights for each pattern that it sees (two-dimensional slices, rows, columns); it starts from fixed pseudo-random
-weights and learns from each coded child, so that nothing needs training beforehand.  Beside it each of several tables
-holds an adaptive probability for each (hashed) context.  Logistic mixers, selected by small contexts, weigh all of
-them, and a last mixer weighs the mixers (Mahoney's PAQ).
-
-All of it is integer arithmetic: a stream decodes alike on every machine, whatever the compiler made of the loops.
+Prediction.  Windows of that neighbourhood select one adaptive probability in each of several tables; integer
+logistic mixing weighs them (Mahoney's PAQ), a final mixer weighs mixers that were selected by different small
+contexts.  All of it is integer arithmetic: a stream decodes alike everywhere.
 """
 
 # Long functions with many arguments are what numba compiles to fast code; splitting them would copy state around.
@@ -20,7 +16,6 @@ All of it is integer arithmetic: a stream decodes alike on every machine, whatev
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -34,88 +29,35 @@ from ..entropy.logistic import NAT, PROBABILITY_ONE, STRETCH_LIMIT, logistic_tab
 KEY_BITS = 21
 _AXIS = (1 << KEY_BITS) - 1
 
-# Outcomes of `code_level`.
-OK, TOO_MANY, EXHAUSTED = 0, 1, 2
-
-# The network: rows of weights, one group for each kind of pattern.  A window of five children has 32 patterns.
-_HIDDEN = 32
-_SLICES = 0  # five rows one slice back
-_ROWS = _SLICES + 5 * 32  # two rows back in this slice
-_LAST = _ROWS + 2 * 32  # the last two children in this row
-_FAR_SLICES = _LAST + 4  # five rows two slices back
-_NODES = _FAR_SLICES + 5 * 32  # nine rows of three nodes
-_PARITY = _NODES + 9 * 8
-_FOUND = _PARITY + 8  # whether the parent has a child already
-_BACK = _FOUND + 2  # 3 x 3 one slice back
-_BESIDE = _BACK + 512  # 3 x 2 in this slice and the last two
-_OUTER = _BESIDE + 256  # the seven nodes on the child's side of its parent
-_FAR_BACK = _OUTER + 1024  # 3 x 3 two slices back
-_NEAR = _FAR_BACK + 512  # nine of the neighbours that share a face or an edge
-_COLUMNS = _NEAR + 4096  # the slices, read along y
-_PROFILES = _COLUMNS + 5 * 32  # four rows read across
-_SIBLINGS = _PROFILES + 5 * 16
-_PATTERN_ROWS = _SIBLINGS + 256
-_PHASES = _PATTERN_ROWS  # position within the period of a scaled grid, three axes
-MAX_PERIOD = 32
-_WIDTHS = _PHASES + 3 * MAX_PERIOD  # which axes merge two voxels of the source here, and neighbours
-_NETWORK_ROWS = _WIDTHS + 64 * 64
-_PATTERNS, _PATTERNS_WITH_PHASE = 40, 44
-
-_WEIGHT_BITS = 20  # fraction bits of the hidden layer's weights
-_OUTPUT_BITS = 16  # of the output layer's
-#: Learning rate, 16 fraction bits: _RATE_LAST + _RATE_EXTRA / (1 + decisions / _RATE_DECISIONS).
-_RATE_LAST, _RATE_EXTRA, _RATE_DECISIONS = 130, 3200, 30_000
-#: The first updates of each row of weights count double.
-_EAGER_UPDATES = 100
-#: An error below this, 16 fraction bits, teaches too little for its time.
-_NEGLIGIBLE_ERROR = 512
-
-# The context tables and the mixers.
-_CONTEXTS = 10
-_INPUTS = _CONTEXTS + 2
-_MIXERS = 6
-_SELECT_PARITY = 0
-_SELECT_OUTER = _SELECT_PARITY + 16
-_SELECT_FACES = _SELECT_OUTER + 128
-_SELECT_BACK = _SELECT_FACES + 64
-_SELECT_NETWORK = _SELECT_BACK + 512
-_SELECT_SIBLINGS = _SELECT_NETWORK + 24
-_MIXER_SETS = _SELECT_SIBLINGS + 256
+_CONTEXTS = 14
+_INPUTS = 2 * _CONTEXTS + 1
+#: Selectors of the first mixer layer: where each set of weights begins.
+_SELECT_PARITY, _SELECT_FINE, _SELECT_COARSE, _MIXERS = 0, 16, 30, 58
 
 _COUNT_BITS = 10
 _COUNT_MASK = (1 << _COUNT_BITS) - 1
 _COUNT_LIMIT = 255
-_HALF = 1 << 31
 _WEIGHT_ONE = 1 << 16
-_NETWORK_SHARE = 0.5
-#: No probability leaves this distance from 0 and 1, 16 fraction bits.
-MIN_PROBABILITY = 24
+
+# Outcomes of `code_level`.
+OK, TOO_MANY, EXHAUSTED = 0, 1, 2
 
 
 class Model(NamedTuple):
     """Adaptive state of the predictor, and its scratch space.
 
     Attributes:
-        hidden: (rows, _HIDDEN) int32 weights of the hidden layer.
-        output: (_HIDDEN,) int32 weights of the output.
-        updates: (rows,) int32, up to _EAGER_UPDATES.
         tables: (contexts, 2**k) uint32: 22-bit probability of a 1, then a 10-bit count of what was seen.
-        mixers: (sets, inputs) int32 weights of the mixers, 16 fraction bits.
-        final: (8, mixers) int32 weights of the last mixer.
+        mixers: (sets, inputs) int32 weights of the first layer, 16 fraction bits.
+        final: (8, 3) int32 weights of the second.
         direct: (32,) uint32 probabilities of the direct mode.
         squash, stretch: the logistic tables.
         rates: (256,) int32 adaptation rate by count, 16 fraction bits.
-        decisions: (1,) int64 how many were predicted.
-        patterns: (patterns,) int64 rows of the current decision.
-        activations, gradient, eager_gradient: (_HIDDEN,) int32.
-        contexts, slots: (contexts,) int64 of the current decision.
-        selected, dots: (mixers,) int64 sets of weights, and what they gave.
-        inputs: (inputs,) int32; the network's output and a constant at the end.
+        contexts, slots: (contexts,) int64, of the current decision.
+        inputs: (inputs,) int64.
+        outputs: (8,) int64: mixer sets, their dot products, final product and probability.
     """
 
-    hidden: npt.NDArray[np.int32]
-    output: npt.NDArray[np.int32]
-    updates: npt.NDArray[np.int32]
     tables: npt.NDArray[np.uint32]
     mixers: npt.NDArray[np.int32]
     final: npt.NDArray[np.int32]
@@ -123,83 +65,34 @@ class Model(NamedTuple):
     squash: npt.NDArray[np.int32]
     stretch: npt.NDArray[np.int32]
     rates: npt.NDArray[np.int32]
-    decisions: npt.NDArray[np.int64]
-    patterns: npt.NDArray[np.int64]
-    activations: npt.NDArray[np.int32]
-    gradient: npt.NDArray[np.int32]
-    eager_gradient: npt.NDArray[np.int32]
     contexts: npt.NDArray[np.int64]
     slots: npt.NDArray[np.int64]
-    selected: npt.NDArray[np.int64]
-    dots: npt.NDArray[np.int64]
-    inputs: npt.NDArray[np.int32]
+    inputs: npt.NDArray[np.int64]
+    outputs: npt.NDArray[np.int64]
 
 
 def new_model(table_bits: int) -> Model:
     """A model that has seen nothing, with 2**`table_bits` probabilities for each context."""
     logistic = logistic_tables()
-    hidden, output = _first_weights()
-    mixers = np.empty((_MIXER_SETS, _INPUTS), np.int32)
-    mixers[:, :_CONTEXTS] = 19 * _WEIGHT_ONE // (10 * _CONTEXTS)
-    mixers[:, _CONTEXTS] = _WEIGHT_ONE // 2
-    mixers[:, _CONTEXTS + 1] = 0
+    half = np.uint32(1 << 31)
+    mixers = np.empty((_MIXERS, _INPUTS), np.int32)
+    mixers[:, 0:-1:2] = 22 * _WEIGHT_ONE // 100
+    mixers[:, 1:-1:2] = 5 * _WEIGHT_ONE // 100
+    mixers[:, -1] = 0
     count = np.arange(_COUNT_LIMIT + 1)
     return Model(
-        hidden=hidden.copy(),
-        output=output.copy(),
-        updates=np.zeros(_NETWORK_ROWS, np.int32),
-        tables=np.full((_CONTEXTS, 1 << table_bits), _HALF, np.uint32),
+        tables=np.full((_CONTEXTS, 1 << table_bits), half, np.uint32),
         mixers=mixers,
-        final=np.full((8, _MIXERS), _WEIGHT_ONE // _MIXERS, np.int32),
-        direct=np.full(32, _HALF, np.uint32),
+        final=np.full((8, 3), _WEIGHT_ONE // 3, np.int32),
+        direct=np.full(32, half, np.uint32),
         squash=logistic.squash,
         stretch=logistic.stretch,
         rates=(2 * PROBABILITY_ONE // (2 * count + 3)).astype(np.int32),
-        decisions=np.zeros(1, np.int64),
-        patterns=np.zeros(_PATTERNS_WITH_PHASE, np.int64),
-        activations=np.zeros(_HIDDEN, np.int32),
-        gradient=np.zeros(_HIDDEN, np.int32),
-        eager_gradient=np.zeros(_HIDDEN, np.int32),
         contexts=np.zeros(_CONTEXTS, np.int64),
         slots=np.zeros(_CONTEXTS, np.int64),
-        selected=np.zeros(_MIXERS, np.int64),
-        dots=np.zeros(_MIXERS, np.int64),
-        inputs=np.zeros(_INPUTS, np.int32),
+        inputs=np.zeros(_INPUTS, np.int64),
+        outputs=np.zeros(8, np.int64),
     )
-
-
-@functools.cache
-def _first_weights() -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Weights before any learning: pseudo-random for each single voxel or node, zero for joint patterns.
-
-    A row of weights for a window starts as the sum of the vectors of its occupied places, so that the hidden units
-    begin as random projections of the neighbourhood.
-    """
-    hidden = np.zeros((_NETWORK_ROWS, _HIDDEN), np.int64)
-    windows = [(_SLICES, 5, 7), (_LAST, 2, 1), (_FAR_SLICES, 5, 5), (_NODES, 3, 9)]
-    seed = 0
-    for first, places, count in windows:
-        for window in range(count):
-            single = _pseudo_random(seed, (places, _HIDDEN)) * 175 >> 10  # within 0.17
-            seed += single.size
-            row = first + window * (1 << places)
-            for pattern in range(1 << places):
-                occupied = [place for place in range(places) if pattern >> place & 1]
-                hidden[row + pattern] = single[occupied].sum(axis=0)
-    hidden[_PARITY:_BACK] = _pseudo_random(seed, (_BACK - _PARITY, _HIDDEN)) * 175 >> 10
-    seed += (_BACK - _PARITY) * _HIDDEN
-    output = _pseudo_random(seed, (_HIDDEN,)) >> (_WEIGHT_BITS - _OUTPUT_BITS + 2)  # within 0.25
-    return hidden.astype(np.int32), output.astype(np.int32)
-
-
-def _pseudo_random(first: int, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    """Integers spread evenly over +-2**20: the splitmix64 sequence from its `first` element on."""
-    size = int(np.prod(shape))
-    x = (np.arange(first + 1, first + size + 1, dtype=np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
-    return (x >> np.uint64(43)).astype(np.int64).reshape(shape) - (1 << 20)
 
 
 @njit(cache=True)
@@ -236,89 +129,54 @@ def _nudge(table: npt.NDArray[np.uint32], slot: int, bit: int, rates: npt.NDArra
 
 
 @njit(cache=True)
-def _network(model: Model, count: int) -> int:
-    """The network's output for the first `count` (a multiple of 4) patterns, in the logistic domain."""
-    hidden, patterns, activations = model.hidden, model.patterns, model.activations
-    units = activations.shape[0]  # not the constant: unrolled loops are not vectorised
-    activations[:] = 0
-    for k in range(0, count, 4):
-        a, b, c, d = patterns[k], patterns[k + 1], patterns[k + 2], patterns[k + 3]
-        for j in range(units):
-            activations[j] += hidden[a, j] + hidden[b, j] + hidden[c, j] + hidden[d, j]
-    total = np.int64(0)
-    for j in range(units):
-        active = max(activations[j], np.int32(0))
-        activations[j] = active
-        total += np.int64(active >> 8) * np.int64(model.output[j])
-    return _clamp(total >> (_WEIGHT_BITS + _OUTPUT_BITS - 16), STRETCH_LIMIT)
-
-
-@njit(cache=True)
-def _teach_network(model: Model, count: int, error: int) -> None:
-    """One step down the gradient of the code length; `error` is outcome minus probability, 16 fraction bits."""
-    if abs(error) < _NEGLIGIBLE_ERROR:
-        return
-    decisions = model.decisions[0]
-    rate = _RATE_LAST + _RATE_EXTRA * _RATE_DECISIONS // (_RATE_DECISIONS + decisions)
-    step = (error * rate) >> 8  # 24 fraction bits
-    hidden, output, activations = model.hidden, model.output, model.activations
-    gradient, eager = model.gradient, model.eager_gradient
-    units = activations.shape[0]
-    for j in range(units):
-        down = np.int32((step * np.int64(output[j]) + (1 << 19)) >> 20)
-        own = down if activations[j] > 0 else np.int32(0)
-        gradient[j] = own
-        eager[j] = 2 * own
-        output[j] += np.int32((step * np.int64(activations[j] >> 8) + (1 << 19)) >> 20)
-    for k in range(count):
-        row = model.patterns[k]
-        if model.updates[row] < _EAGER_UPDATES:
-            model.updates[row] += 1
-            for j in range(units):
-                hidden[row, j] += eager[j]
-        else:
-            for j in range(units):
-                hidden[row, j] += gradient[j]
-
-
-@njit(cache=True)
-def _mix(model: Model, parity: int, guess: int) -> int:
-    """Probability of a 1, 16 bits, from the network's `guess`, `model.contexts` and `model.selected`."""
+def _predict(model: Model, parity: int, found: int, fine: int, coarse: int) -> int:
+    """Probability of a 1, 16 bits, from `model.contexts` and three small selectors."""
     mask = np.int64(model.tables.shape[1] - 1)
     inputs = model.inputs
     for k in range(_CONTEXTS):
-        model.slots[k] = _hash(model.contexts[k] + 1, np.int64(k) * 77 + 5) & mask
-    for k in range(_CONTEXTS):
-        entry = np.int64(model.tables[k, model.slots[k]])
-        # A context that was never met has no say.
-        inputs[k] = model.stretch[entry >> 20] if entry & _COUNT_MASK else 0
-    inputs[_CONTEXTS] = guess
-    inputs[_CONTEXTS + 1] = NAT
+        slot = _hash(model.contexts[k] + 1, np.int64(k) * 77 + 5) & mask
+        model.slots[k] = slot
+        entry = np.int64(model.tables[k, slot])
+        count = entry & _COUNT_MASK
+        if count == 0:
+            inputs[2 * k] = 0
+            inputs[2 * k + 1] = 0
+        else:
+            probability = entry >> (_COUNT_BITS + 6)
+            inputs[2 * k] = model.stretch[probability >> 4]
+            inputs[2 * k + 1] = ((probability - 32768) * min(count, 32)) >> 10
+    inputs[_INPUTS - 1] = NAT
+    sets = model.outputs
+    sets[0] = _SELECT_PARITY + (parity | found << 3)
+    sets[1] = _SELECT_FINE + fine
+    sets[2] = _SELECT_COARSE + coarse
     total = np.int64(0)
-    for m in range(_MIXERS):
-        selected = model.selected[m]
+    for m in range(3):
+        weights = model.mixers[sets[m]]
         dot = np.int64(0)
         for k in range(_INPUTS):
-            dot += np.int64(model.mixers[selected, k]) * np.int64(inputs[k])
+            dot += np.int64(weights[k]) * inputs[k]
         dot = _clamp(dot >> 16, STRETCH_LIMIT)
-        model.dots[m] = dot
+        model.outputs[3 + m] = dot
         total += model.final[parity, m] * dot
-    return np.int64(model.squash[_clamp(total >> 16, STRETCH_LIMIT) + STRETCH_LIMIT])
+    probability = np.int64(model.squash[_clamp(total >> 16, STRETCH_LIMIT) + STRETCH_LIMIT])
+    model.outputs[6] = probability
+    return min(max(probability, 24), PROBABILITY_ONE - 24)
 
 
 @njit(cache=True)
-def _teach_mixers(model: Model, parity: int, bit: int, probability: int) -> None:
-    """Adapt mixers and tables to the outcome of the last decision, which `_mix` gave `probability`."""
+def _learn(model: Model, parity: int, bit: int) -> None:
+    """Adapt all that took part in the last prediction to its outcome."""
     target = PROBABILITY_ONE if bit else 0
-    error = target - probability
+    error = target - model.outputs[6]
     inputs = model.inputs
-    for m in range(_MIXERS):
-        dot = model.dots[m]
-        model.final[parity, m] += (dot * error) >> 18
+    for m in range(3):
+        dot = model.outputs[3 + m]
+        model.final[parity, m] += (dot * error * 2) >> 18
         own = (target - np.int64(model.squash[dot + STRETCH_LIMIT])) * 6
-        selected = model.selected[m]
+        weights = model.mixers[model.outputs[m]]
         for k in range(_INPUTS):
-            model.mixers[selected, k] += (np.int64(inputs[k]) * own + (1 << 17)) >> 18
+            weights[k] += (inputs[k] * own + (1 << 17)) >> 18
     for k in range(_CONTEXTS):
         _nudge(model.tables[k], model.slots[k], bit, model.rates)
 
@@ -401,7 +259,7 @@ def _fine_row(words: npt.NDArray[np.int64], z: int, y: int) -> int:
 @njit(cache=True)
 def code_level(
     decoding: bool,
-    period: int,
+    level: int,
     nodes: npt.NDArray[np.int64],
     full_children: npt.NDArray[np.int64],
     direct: npt.NDArray[np.uint8],
@@ -414,7 +272,7 @@ def code_level(
 
     Args:
         decoding: read the stream, else write it.
-        period: of the widths of the children in a scaled grid, at most MAX_PERIOD; 1 where all are alike.
+        level: depth of the nodes below the root.
         nodes: sorted keys of the nodes.
         full_children: encoder: sorted keys of children, at least those of `nodes`; decoder: anything.
         direct: 1 for each node that was coded by itself; it has no children.
@@ -438,7 +296,7 @@ def code_level(
     child_count = 0
     reference = 0
     bits = 0.0
-    contexts, patterns = model.contexts, model.patterns
+    contexts = model.contexts
     slab = 0
     while slab < keys.shape[0]:
         z = keys[slab] >> KEY_BITS
@@ -488,150 +346,91 @@ def code_level(
                             if parity == 7 and own == 0:
                                 bit = 1  # a node has a child
                             else:
-                                # One row of five each: one slice back (a), two back (b), this slice (r).
-                                a0, a1, a2 = windows[0] >> cx & 31, windows[1] >> cx & 31, windows[2] >> cx & 31
-                                a3, a4 = windows[3] >> cx & 31, windows[4] >> cx & 31
-                                b0, b1, b2 = windows[5] >> cx & 31, windows[6] >> cx & 31, windows[7] >> cx & 31
-                                b3, b4 = windows[8] >> cx & 31, windows[9] >> cx & 31
-                                r2, r1 = windows[10] >> cx & 31, windows[11] >> cx & 31
-                                r0 = (windows[12] & 3 | (own >> (4 * cz + 2 * cy) & 3) << 2) >> cx
-                                last, last_but_one = r0 >> 1 & 1, r0 & 1
-                                above, behind = r1 >> 2 & 1, a2 >> 2 & 1
-                                back = (a1 >> 1 & 7) | (a2 >> 1 & 7) << 3 | (a3 >> 1 & 7) << 6
-                                far_back = (b1 >> 1 & 7) | (b2 >> 1 & 7) << 3 | (b3 >> 1 & 7) << 6
-                                row_above = r1 >> 1 & 7
-                                near = back | row_above << 9 | last << 12  # all thirteen known neighbours
-                                near_but_corners = (
-                                    (a1 >> 2 & 1)
-                                    | (a2 >> 1 & 7) << 1
-                                    | (a3 >> 2 & 1) << 4
-                                    | row_above << 5
-                                    | last << 8
-                                )
-                                beyond = (
-                                    (r2 >> 1 & 7)
-                                    | last_but_one << 3
-                                    | (b2 >> 2 & 1) << 4
-                                    | (b1 >> 2 & 1) << 5
-                                    | (b3 >> 2 & 1) << 6
-                                    | (b2 >> 1 & 1) << 7
-                                    | (b2 >> 3 & 1) << 8
-                                )
+                                a0, a1, a2 = (windows[0] >> cx) & 31, (windows[1] >> cx) & 31, (windows[2] >> cx) & 31
+                                a3, a4 = (windows[3] >> cx) & 31, (windows[4] >> cx) & 31
+                                b1, b2, b3 = (windows[6] >> cx) & 31, (windows[7] >> cx) & 31, (windows[8] >> cx) & 31
+                                r2, r1 = (windows[10] >> cx) & 31, (windows[11] >> cx) & 31
+                                r0 = (windows[12] & 3 | ((own >> (4 * cz + 2 * cy)) & 3) << 2) >> cx
+                                x1 = (r0 >> 1) & 1
+                                x2 = r0 & 1
+                                a1c, a2c, a3c, r1c = (a1 >> 1) & 7, (a2 >> 1) & 7, (a3 >> 1) & 7, (r1 >> 1) & 7
+                                c13 = a1c | a2c << 3 | a3c << 6 | r1c << 9 | x1 << 12
                                 sx, sy, sz = 2 * cx - 1, 6 * cy - 3, 18 * cz - 9
                                 outer = (
-                                    (coarse >> (13 + sx) & 1)
-                                    | (coarse >> (13 + sy) & 1) << 1
-                                    | (coarse >> (13 + sz) & 1) << 2
-                                    | (coarse >> (13 + sx + sy) & 1) << 3
-                                    | (coarse >> (13 + sx + sz) & 1) << 4
-                                    | (coarse >> (13 + sy + sz) & 1) << 5
-                                    | (coarse >> (13 + sx + sy + sz) & 1) << 6
+                                    ((coarse >> (13 + sx)) & 1)
+                                    | ((coarse >> (13 + sy)) & 1) << 1
+                                    | ((coarse >> (13 + sz)) & 1) << 2
+                                    | ((coarse >> (13 + sx + sy)) & 1) << 3
+                                    | ((coarse >> (13 + sx + sz)) & 1) << 4
+                                    | ((coarse >> (13 + sy + sz)) & 1) << 5
+                                    | ((coarse >> (13 + sx + sy + sz)) & 1) << 6
                                 )
                                 ahead = coarse >> 14
+                                z2 = (
+                                    ((b2 >> 2) & 1)
+                                    | ((b1 >> 2) & 1) << 1
+                                    | ((b3 >> 2) & 1) << 2
+                                    | ((b2 >> 1) & 1) << 3
+                                    | ((b2 >> 3) & 1) << 4
+                                )
+                                ext = ((r2 >> 1) & 7) | x2 << 3 | z2 << 4
                                 plane = a0 | a1 << 5 | a2 << 10 | a3 << 15 | a4 << 20
-                                found = np.int64(own != 0)
-
-                                patterns[0] = _SLICES + a0
-                                patterns[1] = _SLICES + 32 + a1
-                                patterns[2] = _SLICES + 64 + a2
-                                patterns[3] = _SLICES + 96 + a3
-                                patterns[4] = _SLICES + 128 + a4
-                                patterns[5] = _ROWS + r1
-                                patterns[6] = _ROWS + 32 + r2
-                                patterns[7] = _LAST + (last | last_but_one << 1)
-                                patterns[8] = _FAR_SLICES + b0
-                                patterns[9] = _FAR_SLICES + 32 + b1
-                                patterns[10] = _FAR_SLICES + 64 + b2
-                                patterns[11] = _FAR_SLICES + 96 + b3
-                                patterns[12] = _FAR_SLICES + 128 + b4
-                                for q in range(9):
-                                    patterns[13 + q] = _NODES + 8 * q + (coarse >> (3 * q) & 7)
-                                patterns[22] = _PARITY + parity
-                                patterns[23] = _FOUND + found
-                                patterns[24] = _BACK + back
-                                patterns[25] = _BESIDE + (
-                                    row_above | (r2 >> 1 & 7) << 3 | last << 6 | last_but_one << 7
-                                )
-                                patterns[26] = _OUTER + (outer | parity << 7)
-                                patterns[27] = _FAR_BACK + far_back
-                                patterns[28] = _NEAR + (near_but_corners | parity << 9)
-                                for c in range(5):
-                                    column = (
-                                        (a0 >> c & 1)
-                                        | (a1 >> c & 1) << 1
-                                        | (a2 >> c & 1) << 2
-                                        | (a3 >> c & 1) << 3
-                                        | (a4 >> c & 1) << 4
-                                    )
-                                    profile = (
-                                        (a2 >> c & 1) | (b2 >> c & 1) << 1 | (r1 >> c & 1) << 2 | (r2 >> c & 1) << 3
-                                    )
-                                    patterns[29 + c] = _COLUMNS + 32 * c + column
-                                    patterns[34 + c] = _PROFILES + 16 * c + profile
-                                patterns[39] = _SIBLINGS + own
-                                pattern_count = _PATTERNS
-                                widths = np.int64(0)
-                                if period > 1:
-                                    pattern_count = _PATTERNS_WITH_PHASE
-                                    for axis in range(3):
-                                        phase = (key >> (axis * KEY_BITS) & _AXIS) % period
-                                        patterns[40 + axis] = _PHASES + axis * MAX_PERIOD + phase
-                                        # Halves are rounded up, so that this phase has two voxels of the source.
-                                        wide = (period + 1) // 2
-                                        if phase == wide:
-                                            widths |= 1 << (2 * axis)
-                                        elif phase == wide - 1:
-                                            widths |= 2 << (2 * axis)
-                                        elif phase == (wide + 1) % period:
-                                            widths |= 3 << (2 * axis)
-                                    patterns[43] = _WIDTHS + (
-                                        widths | (last | above << 1 | behind << 2 | parity << 3) << 6
-                                    )
-                                guess = _network(model, pattern_count)
-
-                                contexts[0] = back | far_back << 9 | (last | above << 1) << 18
-                                contexts[1] = _hash(
-                                    near | beyond << 13 | (a0 >> 1 & 7) << 26 | (a4 >> 1 & 7) << 29,
-                                    outer | parity << 7,
-                                )
+                                fine_count = _population(c13)
+                                wide_count = _population(plane | r1 << 25 | r2 << 30)
+                                contexts[0] = c13 | parity << 13
+                                contexts[1] = c13 | ext << 13
                                 contexts[2] = coarse | parity << 27 | own << 30
-                                contexts[3] = near | ahead << 13 | parity << 26
-                                contexts[4] = near | outer << 13 | parity << 20
-                                contexts[5] = _population(near) | coarse_count << 4 | parity << 9 | widths << 12
-                                contexts[6] = near | beyond << 13
-                                contexts[7] = plane | parity << 25
+                                contexts[3] = (
+                                    outer
+                                    | parity << 7
+                                    | x1 << 10
+                                    | ((r1 >> 2) & 1) << 11
+                                    | ((a2 >> 2) & 1) << 12
+                                    | own << 13
+                                )
+                                contexts[4] = c13 | outer << 13 | parity << 20
+                                contexts[5] = c13 | ahead << 13 | parity << 26
+                                contexts[6] = plane | parity << 25
+                                contexts[7] = (
+                                    (a1c | a2c << 3 | a3c << 6)
+                                    | (((b1 >> 1) & 7) | ((b2 >> 1) & 7) << 3 | ((b3 >> 1) & 7) << 6) << 9
+                                    | (x1 | ((r1 >> 2) & 1) << 1) << 18
+                                )
                                 contexts[8] = (
                                     r1
                                     | r2 << 5
-                                    | (last | last_but_one << 1) << 10
+                                    | x1 << 10
+                                    | x2 << 11
                                     | a2 << 12
-                                    | ((a1 >> 2 & 1) | (a3 >> 2 & 1) << 1) << 17
+                                    | ((a1 >> 2) & 1) << 17
+                                    | ((a3 >> 2) & 1) << 18
                                     | parity << 19
                                 )
-                                contexts[9] = (
-                                    outer
-                                    | parity << 7
-                                    | (last | above << 1 | behind << 2) << 10
-                                    | own << 13
-                                    | widths << 21
+                                contexts[9] = fine_count | coarse_count << 4 | parity << 9
+                                contexts[10] = wide_count | coarse_count << 6 | parity << 11 | x1 << 14
+                                contexts[11] = parity | np.int64(own != 0) << 3 | level << 4
+                                contexts[12] = (
+                                    a2
+                                    | b2 << 5
+                                    | r1 << 10
+                                    | x1 << 15
+                                    | x2 << 16
+                                    | (ahead & 1) << 17
+                                    | ((ahead >> 2) & 1) << 18
+                                    | ((ahead >> 8) & 1) << 19
+                                    | parity << 20
                                 )
-                                model.selected[0] = _SELECT_PARITY + (parity | found << 3)
-                                model.selected[1] = _SELECT_OUTER + outer
-                                model.selected[2] = _SELECT_FACES + (parity | last << 3 | above << 4 | behind << 5)
-                                model.selected[3] = _SELECT_BACK + back
-                                model.selected[4] = _SELECT_NETWORK + ((guess + STRETCH_LIMIT) >> 8)
-                                model.selected[5] = _SELECT_SIBLINGS + own
-                                probability = _mix(model, parity, guess)
-                                one = min(max(probability, MIN_PROBABILITY), PROBABILITY_ONE - MIN_PROBABILITY)
+                                contexts[13] = _hash(
+                                    c13 | ext << 13 | ((a0 >> 1) & 7) << 26 | ((a4 >> 1) & 7) << 29,
+                                    outer | parity << 7,
+                                )
+                                one = _predict(model, parity, np.int64(own != 0), fine_count, coarse_count)
                                 if decoding:
                                     bit = decode(coder, stream, one)
                                 else:
                                     encode(coder, stream, bit, one)
                                     bits -= np.log2((one if bit else PROBABILITY_ONE - one) / PROBABILITY_ONE)
-                                target = PROBABILITY_ONE if bit else 0
-                                _teach_network(model, pattern_count, target - model.squash[guess + STRETCH_LIMIT])
-                                _teach_mixers(model, parity, bit, probability)
-                                model.decisions[0] += 1
+                                _learn(model, parity, bit)
                             if bit:
                                 occupancy[i] |= 1 << parity
                                 children[child_count] = key

@@ -16,7 +16,7 @@ from ..cloud import MAX_BIT_DEPTH
 from ..container import get_varint, put_varint
 from ..entropy.binary import decoder_state, encoder_state, finish
 from ..errors import BitstreamError, CodecError
-from .kernel import EXHAUSTED, KEY_BITS, MAX_PERIOD, TOO_MANY, code_direct, code_level, code_multiplicities, new_model
+from .kernel import EXHAUSTED, KEY_BITS, TOO_MANY, code_direct, code_level, code_multiplicities, new_model
 
 _DIRECT_FLAG = 0x20
 _AXIS = (1 << KEY_BITS) - 1
@@ -25,7 +25,7 @@ _AXIS = (1 << KEY_BITS) - 1
 _SPARSE_CHILDREN = 2.5
 #: No decision costs less than 1/1892 bit: its probability is at most 65512 / 65536.
 _MAX_VOXELS_PER_BYTE = 8 * 1892
-_MIN_TABLE_BITS, _MAX_TABLE_BITS = 16, 22
+_MIN_TABLE_BITS, _MAX_TABLE_BITS = 12, 20
 
 
 def encode_occupancy(points: npt.NDArray[np.integer]) -> bytes:
@@ -78,7 +78,7 @@ def points_of(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
     return points
 
 
-def encode_keys(keys: npt.NDArray[np.int64], period: int = 1) -> tuple[bytes, float]:
+def encode_keys(keys: npt.NDArray[np.int64]) -> tuple[bytes, float]:
     """Code the set of voxels with these keys, in any order; also the bits that the models predicted."""
     leaves = np.unique(keys)
     if not len(leaves):
@@ -102,23 +102,13 @@ def encode_keys(keys: npt.NDArray[np.int64], period: int = 1) -> tuple[bytes, fl
                 False, depth - level, nodes, levels[level], alone[level], model, coder, stream
             )
             predicted_bits += 3 * (depth - level) * len(points)
-        _, nodes, bits = code_level(
-            False,
-            _period_at(level, depth, period),
-            nodes,
-            levels[level + 1],
-            direct,
-            len(leaves),
-            model,
-            coder,
-            stream,
-        )
+        _, nodes, bits = code_level(False, level, nodes, levels[level + 1], direct, len(leaves), model, coder, stream)
         predicted_bits += bits
     head = bytes([depth | (_DIRECT_FLAG if use_direct else 0)]) + put_varint(len(leaves))
     return head + finish(coder, stream), predicted_bits
 
 
-def decode_keys(data: bytes, period: int = 1) -> npt.NDArray[np.int64]:
+def decode_keys(data: bytes) -> npt.NDArray[np.int64]:
     """Sorted keys of the voxels of a string made by `encode_keys`.
 
     Raises:
@@ -149,9 +139,7 @@ def decode_keys(data: bytes, period: int = 1) -> npt.NDArray[np.int64]:
             _check(outcome, count)
             direct_points.append(points)
             direct_count += len(points)
-        outcome, nodes, _ = code_level(
-            True, _period_at(level, depth, period), nodes, none, direct, count - direct_count, model, coder, payload
-        )
+        outcome, nodes, _ = code_level(True, level, nodes, none, direct, count - direct_count, model, coder, payload)
         _check(outcome, count)
     keys = np.sort(np.concatenate([nodes, *direct_points])) if direct_count else nodes
     if len(keys) != count:
@@ -166,13 +154,8 @@ def _check(outcome: int, count: int) -> None:
         raise BitstreamError("occupancy ends before its last voxel")
 
 
-def _period_at(level: int, depth: int, period: int) -> int:
-    """Only leaves have widths that matter; a long period is not worth learning."""
-    return period if level == depth - 1 and period <= MAX_PERIOD else 1
-
-
 def _table_bits(count: int) -> int:
-    return min(max(count.bit_length() + 2, _MIN_TABLE_BITS), _MAX_TABLE_BITS)
+    return min(max(count.bit_length(), _MIN_TABLE_BITS), _MAX_TABLE_BITS)
 
 
 def _parents(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
