@@ -18,14 +18,15 @@ import sys
 from pathlib import Path
 from pccbench.bench.datasets import open_dataset
 from pccbench.codecs.registry import CodecSpec
-from pccbench.metrics.distortion import Reference, distortion
+from pccbench.metrics.distortion import Reference
+from pccbench.metrics.normals import estimate_normals
 
 codec = CodecSpec("raw").create()
 for ref in open_dataset(sys.argv[1], Path(sys.argv[2]) if sys.argv[2] else None).select(None).found[:2]:
     cloud = ref.load()
-    reference = Reference.prepare(cloud.points, normals=cloud.normals, peak=cloud.peak)
+    reference = Reference(cloud.points, estimate_normals(cloud.points)[0], peak=cloud.peak)
     for rate in codec.rates():
-        distortion(reference, codec.decode(codec.encode(cloud, rate)).points)
+        reference.measure(codec.decode(codec.encode(cloud, rate)).points)
 """
 
 RUN = """
