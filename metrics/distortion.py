@@ -205,15 +205,18 @@ class Reference:
     @cached_property
     def passport(self) -> dict[str, Any]:
         """How everything measured against this reference is made; plain values."""
+        from .neighbours import gather_rows
+        from .projection import count_not_finite
+
         normals: dict[str, Any] | None = None
         if self._normals is not None:
-            ordered = np.ascontiguousarray(self._normals[self._cloud.rank])
+            ordered = gather_rows(self._normals, self._cloud.rank)
             normals = {
                 **self._origin,
-                "sha256": hashlib.sha256(ordered.tobytes()).hexdigest(),
+                "sha256": hashlib.sha256(ordered.data).hexdigest(),
                 "decoded": "averaged from the input's (averageNormals 1)",
             }
-            not_finite = int((~np.isfinite(ordered)).any(axis=1).sum())
+            not_finite = count_not_finite(self._normals)
             if not_finite:
                 normals["not_finite"] = not_finite
         given = self._given_peak is not None

@@ -136,7 +136,7 @@ class Results(NamedTuple):
     """
 
     distance_sq: npt.NDArray[np.float64]
-    start: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int32]
     run: npt.NDArray[np.uint8]
     exact: npt.NDArray[np.uint8]
 
@@ -489,6 +489,7 @@ def search_near(queries: Any, todo: Any, grid: Any, points: Any, shells: Any, re
     words, bases = np.empty(27, np.uint64), np.empty(27, np.int32)
     inverse_side = 1.0 / grid.side
     unit_sq = grid.side * grid.side * _SLACK
+    single = grid.voxels[-1] == len(points)  # one point to a voxel
     squares, places = np.empty(_CAPACITY), np.empty(_CAPACITY, np.int32)
     ties = np.empty(MOST_TIES * len(todo), np.int32)
     left_open = np.empty(len(todo), np.int32)
@@ -519,7 +520,10 @@ def search_near(queries: Any, todo: Any, grid: Any, points: Any, shells: Any, re
                 while hits:
                     voxel = bases[shells.brick[entry]] + _rank_of(word, hits & (~hits + _ONE))
                     hits &= hits - _ONE
-                    for candidate in range(grid.start[voxel], grid.start[voxel + 1]):
+                    begin, end = voxel, voxel + 1
+                    if not single:
+                        begin, end = grid.start[voxel], grid.start[voxel + 1]
+                    for candidate in range(begin, end):
                         square = _square(qx, qy, qz, points, candidate)
                         if square > limit:
                             continue

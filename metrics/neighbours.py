@@ -102,7 +102,8 @@ def _place(points: Any, order: Any, rank: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _gather(column: Any, rows: Any) -> Any:
+def gather_rows(column: Any, rows: Any) -> Any:
+    """Rows of an (n, 3) float32 array; many times as fast as numpy's indexing."""
     gathered = np.empty((len(rows), 3), np.float32)
     for i in range(len(rows)):
         for axis in range(3):
@@ -163,7 +164,7 @@ class IndexedCloud:
 
     def stored(self, column: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Rows of a per-point array, (n, 3), brought into storage order, (m, 3)."""
-        return _gather(column, self.rows)
+        return gather_rows(column, self.rows)
 
     @property
     def voxels(self) -> bool:
@@ -206,7 +207,7 @@ class Neighbours:
     """
 
     distance_sq: npt.NDArray[np.float64]
-    start: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int32]
     run: npt.NDArray[np.uint8]
     exact: npt.NDArray[np.uint8]
     numbers: npt.NDArray[np.int32]
@@ -219,11 +220,12 @@ class _Search:
         n = len(queries)
         self.queries, self.index, self.workers = queries, index, workers
         self.reach_sq = 0.0 if queries.integer and index.integer else TIE_REACH_SQ
-        self.results = Results(np.zeros(n), np.zeros(n, np.int64), np.zeros(n, np.uint8), np.zeros(n, np.uint8))
+        self.results = Results(np.empty(n), np.empty(n, np.int32), np.empty(n, np.uint8), np.empty(n, np.uint8))
         self.parts: list[npt.NDArray[np.int32]] = []
         self.found = 0
 
     def _keep(self, which: slice | npt.NDArray[np.int32], ties: npt.NDArray[np.int32]) -> None:
+        # What is left open gets a start that a later search overwrites.
         self.results.start[which] += self.found
         self.parts.append(ties)
         self.found += len(ties)

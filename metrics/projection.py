@@ -71,6 +71,15 @@ def average_normals(
 
 
 @njit(cache=True, nogil=True)
+def count_not_finite(normals: Any) -> Any:
+    """Rows of an (n, 3) array with a number that is NaN or infinite."""
+    count = 0
+    for i in range(len(normals)):
+        count += not (np.isfinite(normals[i, 0]) and np.isfinite(normals[i, 1]) and np.isfinite(normals[i, 2]))
+    return count
+
+
+@njit(cache=True, nogil=True)
 def _sum_distances(distance_sq: Any) -> Any:
     total = most = distances = 0.0
     for square in distance_sq:
