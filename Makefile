@@ -35,12 +35,19 @@ lint: setup
 	cd .typecheck && ../$(BIN)/mypy --config-file ../pyproject.toml \
 	  $(addprefix -p pccbench.,bench codecs metrics reports)
 
-# The first run saves the baseline of this machine, later ones compare with it.
-BASELINE := $(wildcard .benchmarks/*/0001_baseline.json)
+# The first run saves the baseline of this machine, later ones compare with it and fail where a benchmark took more than
+# LIMIT percent longer.  `rm -r .benchmarks` forgets the baseline.
+LIMIT ?= 25
 bench: setup
+	@mkdir -p .benchmarks
 	$(BIN)/python -m pytest tests/performance -p no:cacheprovider --benchmark-group-by=group \
-	  --benchmark-columns=median,iqr,rounds \
-	  $(if $(BASELINE),--benchmark-compare=0001 --benchmark-compare-fail=median:25%,--benchmark-save=baseline)
+	  --benchmark-columns=min,median,iqr,rounds --benchmark-json=.benchmarks/latest.json
+	@if [ -f .benchmarks/baseline.json ]; then \
+	  $(BIN)/python tests/performance/regression.py .benchmarks/baseline.json .benchmarks/latest.json --limit $(LIMIT); \
+	else \
+	  mv .benchmarks/latest.json .benchmarks/baseline.json; \
+	  echo 'Saved as .benchmarks/baseline.json: the next run compares with it'; \
+	fi
 
 clean:
 	rm -rf .venv .typecheck build *.egg-info

@@ -1,0 +1,51 @@
+"""Compare the times of two runs of the performance tests; what `make bench` ends with.
+
+    python tests/performance/regression.py .benchmarks/baseline.json .benchmarks/latest.json --limit 25
+
+Of each benchmark the best round counts: other programs on the machine only ever make it longer.  Exit 1 if one took
+more than the limit longer than in the baseline.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+
+
+def best_s(path):
+    """Best round of each benchmark in a file of `pytest --benchmark-json`, by name."""
+    return {entry["fullname"]: entry["stats"]["min"] for entry in json.loads(Path(path).read_text())["benchmarks"]}
+
+
+def compare(before, now, limit_pct):
+    """Lines to print, and whether any benchmark is beyond the limit."""
+    both = {name: now[name] / before[name] for name in sorted(before.keys() & now.keys())}
+    worse = {name: ratio for name, ratio in both.items() if ratio > 1 + limit_pct / 100}
+    better = {name: ratio for name, ratio in both.items() if ratio < 1 / (1 + limit_pct / 100)}
+    lines = [
+        f"{word}: {name}: {before[name]:.4g} s, now {now[name]:.4g} s ({100 * (ratio - 1):+.0f} %)"
+        for word, some in (("faster", better), ("SLOWER", worse))
+        for name, ratio in some.items()
+    ]
+    lines += [f"not measured now: {name}" for name in sorted(before.keys() - now.keys())]
+    lines += [f"not in the baseline: {name}" for name in sorted(now.keys() - before.keys())]
+    middle = f", {100 * (statistics.median(both.values()) - 1):+.0f} % in the middle" if both else ""
+    lines.append(f"{len(worse)} of {len(both)} benchmarks are more than {limit_pct:g} % slower{middle}")
+    return lines, bool(worse)
+
+
+def main(arguments=None):
+    """Print the comparison; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("baseline", type=Path)
+    parser.add_argument("latest", type=Path)
+    parser.add_argument("--limit", type=float, default=25, help="percent, default 25")
+    options = parser.parse_args(arguments)
+    lines, is_worse = compare(best_s(options.baseline), best_s(options.latest), options.limit)
+    print("\n".join(lines))
+    return int(is_worse)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

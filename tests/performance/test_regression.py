@@ -1,0 +1,33 @@
+"""The comparison at the end of `make bench`."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def regression():
+    spec = importlib.util.spec_from_file_location("regression", Path(__file__).with_name("regression.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write(path, times):
+    entries = [{"fullname": name, "stats": {"min": seconds}} for name, seconds in times.items()]
+    path.write_text(json.dumps({"benchmarks": entries}))
+    return str(path)
+
+
+def test_what_is_slower_fails_and_is_named(regression, tmp_path, capsys):
+    before = write(tmp_path / "before.json", {"a": 1.0, "b": 1.0, "c": 1.0, "gone": 1.0})
+    now = write(tmp_path / "now.json", {"a": 1.24, "b": 1.26, "c": 0.5, "new": 9.0})
+    assert regression.main([before, now, "--limit", "25"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("SLOWER")] == ["SLOWER: b: 1 s, now 1.26 s (+26 %)"]
+    assert lines[-1] == "1 of 3 benchmarks are more than 25 % slower, +24 % in the middle"
+    assert "not measured now: gone" in lines
+    assert "not in the baseline: new" in lines
+    assert regression.main([before, now, "--limit", "30"]) == 0
