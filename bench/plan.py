@@ -15,6 +15,7 @@ from ..codecs.errors import CodecUnavailableError
 from ..codecs.registry import CodecSpec
 from ..codecs.sources import sources_sha256
 from ..metrics.distortion import Reference
+from ..metrics.normals import estimate_normals
 from .datasets import CloudRef, open_dataset
 from .errors import UsageError
 from .row import Row
@@ -173,7 +174,7 @@ def _ingredients(spec: RunSpec, codec: PlannedCodec, cloud: CloudRef, rate: Rate
         "codec": codec.fingerprint,
         "rate": {"name": rate.name, "lossless": rate.lossless, **rate.parameters},
         "cloud": cloud.fingerprint(),
-        "metric": {"sources_sha256": sources_sha256(Reference), "peak": spec.peak},
+        "metric": {"sources_sha256": sources_sha256(Reference, estimate_normals), "peak": spec.peak},
     }
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from .base import Codec
 
@@ -28,13 +29,14 @@ INTERFACE = frozenset(
 _FOLLOWED = tuple(f"{_PACKAGE}.{name}" for name in ("codecs", "metrics"))
 
 
-def sources_sha256(cls: type) -> str | None:
+def sources_sha256(cls: type, *functions: Callable[..., Any]) -> str | None:
     """Hash of the source files of a class; None where it has no file (typed into an interpreter).
 
     Args:
         cls: the class; a package that is not pccbench's counts with all the files in its folder.
+        functions: functions of pccbench whose sources count too.
     """
-    files = sorted(source_files(cls).items())
+    files = sorted(source_files(cls, *functions).items())
     if not files:
         return None
     digest = hashlib.sha256()
@@ -43,10 +45,10 @@ def sources_sha256(cls: type) -> str | None:
     return digest.hexdigest()
 
 
-def source_files(cls: type) -> dict[str, Path]:
-    """Name (the same on every machine) and path of each source file of a class."""
+def source_files(cls: type, *functions: Callable[..., Any]) -> dict[str, Path]:
+    """Name (the same on every machine) and path of each source file of a class, and of functions of pccbench."""
     found: dict[str, Path] = {}
-    waiting: list[str] = []
+    waiting = [function.__module__ for function in functions]
     # Base classes count: a codec may be three lines on top of another one.
     for base in cls.__mro__:
         if base.__module__.startswith(_FOLLOWED):

@@ -12,7 +12,7 @@ from ..base import Bitstream, Codec, CodecCard, Rate
 from ..cloud import PointCloud
 from ..container import ledger, pack, unpack
 from ..ctc import OCTREE_RATE_COUNT, octree_position_scale
-from ..errors import BitstreamError, CodecError
+from ..errors import BitstreamError, CodecError, CodecUnavailableError
 from .grid import RealGrid, VoxelGrid, grid_of
 
 _SECTIONS = ("header", "occupancy", "multiplicity")
@@ -44,7 +44,8 @@ class OctreeCodec(Codec):
         """Code the geometry of `cloud`; an empty cloud too.
 
         Raises:
-            CodecError: the rate is not one of `rates`, or lossless was asked for a cloud of real coordinates.
+            CodecError: the rate is not one of `rates`.
+            CodecUnavailableError: lossless was asked for a cloud of real coordinates.
         """
         from .occupancy import encode_keys, encode_multiplicities, keys_of, points_of
 
@@ -119,7 +120,10 @@ class OctreeCodec(Codec):
 def _grid(cloud: PointCloud, rate: Rate) -> VoxelGrid | RealGrid:
     if rate.lossless:
         if cloud.bit_depth is None:
-            raise CodecError("octree has no lossless rate for real coordinates: choose r01 to r06, or voxelise first")
+            raise CodecUnavailableError(
+                f"lossless: octree codes voxels, and these are real numbers; use r01 to r{OCTREE_RATE_COUNT:02}, or "
+                "voxelise the cloud"
+            )
         return VoxelGrid(cloud.bit_depth)
     index = rate.parameters.get("ctc_rate")
     if not isinstance(index, int) or not 1 <= index <= OCTREE_RATE_COUNT:

@@ -271,3 +271,13 @@ def test_the_front_door_has_it():
     assert pccbench.Codec is Codec
     assert Rate("x").lossless is False
     assert CodecCard(version="1").trained
+
+
+def test_functions_count_where_they_are_named():
+    from pccbench.metrics.distortion import Reference
+    from pccbench.metrics.normals import estimate_normals
+
+    assert "pccbench.metrics.normals" not in source_files(Reference)
+    assert set(source_files(Reference)) < set(source_files(Reference, estimate_normals))
+    assert "pccbench.metrics.normals" in source_files(Reference, estimate_normals)
+    assert sources_sha256(Reference) != sources_sha256(Reference, estimate_normals)
