@@ -13,23 +13,16 @@ from .shapes import (
     ball,
     between,
     box,
+    cross,
     displaced,
     ellipsoid,
+    go,
+    grain,
     limb,
     ring,
     turned,
+    unit,
 )
-
-
-def grain(scale: float, amount_voxels: float, seed: int) -> Shape:
-    """Roughness of a scanned surface: smooth noise of 3 and 7 voxels' wavelength, a fraction of a voxel high."""
-
-    def amount(p: Points) -> Values:
-        fine = noise(p, 3.0 / scale, seed)
-        coarse = noise(p, 7.0 / scale, seed + 1)
-        return (fine * 0.6 + coarse * 1.0) * (amount_voxels / scale)
-
-    return amount
 
 
 def wrinkles(start: Vector, end: Vector, wavelength: float, height: float, reach: float, seed: int) -> Shape:
@@ -48,42 +41,26 @@ def wrinkles(start: Vector, end: Vector, wavelength: float, height: float, reach
     return amount
 
 
-def _unit(v: Vector) -> Vector:
-    length = math.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
-    return (v[0] / length, v[1] / length, v[2] / length)
-
-
-def _cross(a: Vector, b: Vector) -> Vector:
-    return (a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0])
-
-
-def _go(origin: Vector, *steps: tuple[float, Vector]) -> Vector:
-    x, y, z = origin
-    for length, direction in steps:
-        x, y, z = x + length * direction[0], y + length * direction[1], z + length * direction[2]
-    return (x, y, z)
-
-
 def _hand(scene: Scene, wrist: Vector, towards: Vector, palm: Vector, curl: float, thumb: float) -> None:
     """A hand: `palm` is the palm's normal, `curl` bends the fingers to it, `thumb` (1 or -1) its side."""
-    ahead = _unit(towards)
-    side = _unit(_cross(ahead, palm))
-    inward = _unit(_cross(side, ahead))
-    knuckles = _go(wrist, (46.0, ahead))
+    ahead = unit(towards)
+    side = unit(cross(ahead, palm))
+    inward = unit(cross(side, ahead))
+    knuckles = go(wrist, (46.0, ahead))
     for spread in (-0.6, 0.6):
         scene.add(
-            limb(_go(wrist, (6.0, ahead), (spread * 9.0, side)), _go(knuckles, (spread * 17.0, side)), 12.0, 11.0),
+            limb(go(wrist, (6.0, ahead), (spread * 9.0, side)), go(knuckles, (spread * 17.0, side)), 12.0, 11.0),
             12.0,
         )
     for index, spread in enumerate((-1.5, -0.5, 0.5, 1.5)):
         length = (30.0, 36.0, 34.0, 26.0)[index]
-        root = _go(knuckles, (spread * 11.5, side))
-        joint = _go(root, (length * 0.8, ahead), (spread * 3.0, side), (length * 0.5 * curl, inward))
-        tip = _go(joint, (length * 0.6 * (1.0 - 0.6 * curl), ahead), (length * 0.8 * curl, inward))
+        root = go(knuckles, (spread * 11.5, side))
+        joint = go(root, (length * 0.8, ahead), (spread * 3.0, side), (length * 0.5 * curl, inward))
+        tip = go(joint, (length * 0.6 * (1.0 - 0.6 * curl), ahead), (length * 0.8 * curl, inward))
         scene.add(limb(root, joint, 8.6, 7.8), 4.0)
         scene.add(limb(joint, tip, 7.8, 6.4), 2.0)
-    root = _go(wrist, (14.0, ahead), (thumb * 16.0, side))
-    scene.add(limb(root, _go(root, (30.0, ahead), (thumb * 22.0, side), (10.0, inward)), 10.0, 7.5), 6.0)
+    root = go(wrist, (14.0, ahead), (thumb * 16.0, side))
+    scene.add(limb(root, go(root, (30.0, ahead), (thumb * 22.0, side), (10.0, inward)), 10.0, 7.5), 6.0)
 
 
 def _head(scene: Scene, center: Vector, size: float = 1.0) -> None:
@@ -176,7 +153,7 @@ def gown(scale: float) -> Scene:
     shoulder, elbow, wrist = (-90.0, 780.0, -8.0), (-190.0, 655.0, -30.0), (-112.0, 596.0, 30.0)
     scene.add(displaced(limb(shoulder, elbow, 33.0, 27.0), wrinkles(shoulder, elbow, 26.0, 4.5, 110.0, 51)), 20.0)
     scene.add(displaced(limb(elbow, wrist, 28.0, 22.0), wrinkles(wrist, elbow, 22.0, 4.0, 100.0, 53)), 12.0)
-    scene.add(limb(_go(wrist, (-4.0, (-0.7, 0.5, -0.5))), wrist, 24.0, 25.0), 4.0)
+    scene.add(limb(go(wrist, (-4.0, (-0.7, 0.5, -0.5))), wrist, 24.0, 25.0), 4.0)
     _hand(scene, wrist, (0.75, -0.5, 0.4), (0.5, 0.2, -0.8), 0.5, 1.0)
     shoulder, elbow, wrist = (90.0, 780.0, -8.0), (150.0, 640.0, -4.0), (176.0, 505.0, 30.0)
     scene.add(displaced(limb(shoulder, elbow, 33.0, 27.0), wrinkles(shoulder, elbow, 26.0, 4.5, 110.0, 55)), 20.0)
@@ -282,7 +259,7 @@ def coat(scale: float) -> Scene:
     shoulder, elbow, wrist = (104.0, 764.0, -10.0), (172.0, 620.0, -62.0), (180.0, 475.0, -40.0)
     scene.add(displaced(limb(shoulder, elbow, 46.0, 40.0), wrinkles(shoulder, elbow, 36.0, 6.5, 150.0, 175)), 44.0)
     scene.add(displaced(limb(elbow, wrist, 41.0, 35.0), wrinkles(wrist, elbow, 30.0, 6.0, 150.0, 177)), 14.0)
-    scene.add(limb(_go(wrist, (8.0, (0.0, 1.0, 0.0))), wrist, 37.0, 38.0), 3.0)
+    scene.add(limb(go(wrist, (8.0, (0.0, 1.0, 0.0))), wrist, 37.0, 38.0), 3.0)
     _hand(scene, wrist, (0.05, -1.0, 0.15), (-1.0, 0.0, 0.2), 0.35, 1.0)
     return scene
 

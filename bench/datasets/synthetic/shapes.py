@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from .field import Points, Values, Vector, smooth_max, smooth_min
+from .field import Points, Values, Vector, noise, smooth_max, smooth_min
 
 Shape = Callable[[Points], Values]
 
@@ -149,3 +150,33 @@ def placed(shape: Shape, origin: Vector, turns: float = 0.0, size: float = 1.0) 
         return shape(Points(q.x / size, q.y / size, q.z / size)) * size
 
     return distance
+
+
+def grain(scale: float, amount_voxels: float, seed: int) -> Shape:
+    """Roughness of a scanned surface: smooth noise of 3 and 7 voxels' wavelength, a fraction of a voxel high."""
+
+    def amount(p: Points) -> Values:
+        fine = noise(p, 3.0 / scale, seed)
+        coarse = noise(p, 7.0 / scale, seed + 1)
+        return (fine * 0.6 + coarse * 1.0) * (amount_voxels / scale)
+
+    return amount
+
+
+def unit(v: Vector) -> Vector:
+    """The vector scaled to length 1."""
+    length = math.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
+    return (v[0] / length, v[1] / length, v[2] / length)
+
+
+def cross(a: Vector, b: Vector) -> Vector:
+    """Vector product."""
+    return (a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0])
+
+
+def go(origin: Vector, *steps: tuple[float, Vector]) -> Vector:
+    """Where steps (length, direction) lead from `origin`."""
+    x, y, z = origin
+    for length, direction in steps:
+        x, y, z = x + length * direction[0], y + length * direction[1], z + length * direction[2]
+    return (x, y, z)
