@@ -23,7 +23,6 @@ from .frame import (
     title_of,
 )
 from .plots import Plot
-from .published import references
 from .svg import inline_svg
 from .table import Table
 from .tables import clouds_table, codecs_table, count_ok, failures_table, unavailable_table
@@ -137,7 +136,7 @@ def _page(
         "notices": _notices(frame, parts, provenance),
         "findings": [finding for part in parts for finding in findings(part.section.rows, part.bd, anchors)],
         "parts": [_part(part) for part in parts],
-        "references": references([cloud for _, cloud in clouds_of(frame)], frozenset(ok(frame)["codec"])),
+        "references": sorted({line for part in parts for plot in part.plots for line in plot.references}),
         "failures": failures_table(frame) if len(ok(frame)) < len(frame) else None,
         "unavailable": unavailable_table(unavailable) if unavailable else None,
         "missing_clouds": listed(missing),

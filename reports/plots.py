@@ -47,6 +47,8 @@ _RC: dict[Any, Any] = {
     "svg.fonttype": "none",
 }
 _LABELS = {"d1": "D1 (point to point)", "d2": "D2 (point to plane)"}
+#: Factor of the peak in the PSNR of every published curve.
+PUBLISHED_FACTOR = 3
 _LOSSLESS_LABEL = "lossless rate"
 
 
@@ -60,6 +62,7 @@ class Plot:
         caption: what it shows, with the citations of published curves.
         figure: matplotlib's.
         tips: row anchor -> tooltip of the point.
+        references: citations of the published curves in it.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Plot:
     caption: str
     figure: Figure
     tips: Mapping[str, str]
+    references: tuple[str, ...] = ()
 
     @cached_property
     def svg(self) -> str:
@@ -98,7 +102,11 @@ def rd_plot(rows: pd.DataFrame, dataset: str, cloud: str, name: str) -> Plot | N
     titles = {codec: title_of(mine, codec) for codec in codecs}
     flagged = [codec for codec in codecs if codec_flags(mine, codec)]
     styles = codec_styles(codecs, flagged)
-    published = published_curves(cloud, frozenset(row["codec"] for row in jobs))
+    published = [
+        curve
+        for curve in published_curves(cloud, frozenset(row["codec"] for row in jobs))
+        if all(_same_scale(curve, row["passport"]) for row in jobs)
+    ]
     with _style():
         from matplotlib.figure import Figure
 
@@ -119,13 +127,19 @@ def rd_plot(rows: pd.DataFrame, dataset: str, cloud: str, name: str) -> Plot | N
     if flagged:
         caption += " Dotted: untrained, or trained on this cloud, as the legend says."
     tips = {row["row_id"]: _tip(row, titles[row["codec"]]) for row in jobs}
-    return Plot(name, cloud, caption, figure, tips)
+    return Plot(name, cloud, caption, figure, tips, tuple(curve.reference for curve in published))
 
 
 def _style() -> Any:
     import matplotlib
 
     return matplotlib.rc_context(_RC)
+
+
+def _same_scale(curve: PublishedCurve, passport: Mapping[str, Any]) -> bool:
+    """Whether decibels of a published curve and of a row may stand on one axis."""
+    peak, factor = number(passport.get("peak")), number(passport.get("psnr_factor"))
+    return (peak is None or peak == curve.peak) and (factor is None or factor == PUBLISHED_FACTOR)
 
 
 def _published(axis: Axes, curves: Sequence[PublishedCurve], metric: str) -> None:

@@ -2,14 +2,14 @@
 
 `published/curves.csv` holds the figures, each with the paper that it belongs to and the repository and licence of the
 file that it was read from.  They were not measured here: other machines, other builds, and rates as their authors
-count them.  All use the peak 2**bits - 1 with the factor 3, as ours do (their G-PCC octree points agree with tmc3's
-to the fourth decimal).  Left out: clouds for which a source gives two clouds the same figures.
+count them.  All use the factor 3 and the peak that their row states (their G-PCC octree points agree with tmc3's to
+the fourth decimal); beside curves of another peak they are not drawn.  Left out: clouds for which a source gives two
+clouds the same figures.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +30,7 @@ class PublishedCurve:
     Attributes:
         codec: name as its authors give it.
         cloud: name of the cloud.
+        peak: peak of its PSNR; the factor is 3.
         rate_bpp: bits a point of the input, low to high.
         d1_psnr_db, d2_psnr_db: PSNR, None where the source has none or it was lossless.
         paper: what to cite.
@@ -39,6 +40,7 @@ class PublishedCurve:
 
     codec: str
     cloud: str
+    peak: float
     rate_bpp: tuple[float, ...]
     d1_psnr_db: tuple[float | None, ...]
     d2_psnr_db: tuple[float | None, ...]
@@ -59,6 +61,11 @@ class PublishedCurve:
         cited = venue if venue[-4:].isdigit() else self.paper
         return f"{self.codec} ({cited}; figures from {self.source}, {self.licence})"
 
+    @property
+    def reference(self) -> str:
+        """The full citation."""
+        return f"{self.codec}. {self.paper}. Figures from {self.source} ({self.licence})."
+
     def quality(self, metric: str) -> tuple[float | None, ...]:
         """PSNR in dB of `d1` or `d2`."""
         return self.d1_psnr_db if metric == "d1" else self.d2_psnr_db
@@ -69,16 +76,6 @@ def published_curves(cloud: str, measured: frozenset[str] = frozenset()) -> list
     return [
         curve for curve in _all_curves() if curve.cloud == cloud and _MEASURED_AS.get(curve.codec) not in measured
     ]
-
-
-def references(clouds: Iterable[str], measured: frozenset[str] = frozenset()) -> list[str]:
-    """The papers and files behind the published curves of these clouds, each once."""
-    lines = [
-        f"{curve.codec}. {curve.paper}. Figures from {curve.source} ({curve.licence})."
-        for cloud in clouds
-        for curve in published_curves(cloud, measured)
-    ]
-    return sorted(set(lines))
 
 
 @cache
@@ -96,6 +93,7 @@ def _curve(rows: list[dict[str, str]]) -> PublishedCurve:
     return PublishedCurve(
         codec=first["codec"],
         cloud=first["cloud"],
+        peak=float(first["peak"]),
         rate_bpp=tuple(float(row["rate_bpp"]) for row in rows),
         d1_psnr_db=tuple(_optional(row["d1_psnr_db"]) for row in rows),
         d2_psnr_db=tuple(_optional(row["d2_psnr_db"]) for row in rows),

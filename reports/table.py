@@ -216,6 +216,8 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
+    "[": "{[}",  # after the end of a row a bracket would begin an argument
+    "]": "{]}",
     MINUS: r"$-$",
     MISSING: "--",
     "±": r"$\pm$",
