@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .._version import __version__
-from ..codecs.errors import PccbenchError
+from ..codecs.errors import BitstreamError, PccbenchError
 from ..metrics.errors import MetricError
 from ..reports.errors import ReportError
 from .errors import StoreWriteError, UsageError
@@ -43,19 +44,25 @@ def main() -> None:
     except StoreWriteError as error:
         code = _fail(str(error), EXIT_JOB_FAILED)
     except (PccbenchError, MetricError, ReportError) as error:
-        code = _fail(str(error), EXIT_USAGE)
+        code = _fail(str(error), _exit_code(error.__cause__))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_JOB_FAILED
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        code = _fail(f"{where}{error.strerror or error}", EXIT_USAGE)
+        code = _fail(f"{where}{error.strerror or error}", _exit_code(error))
     except Exception as error:
         if os.environ.get("PCCBENCH_DEBUG"):
             raise
         text = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
         code = _fail(f"{text} (PCCBENCH_DEBUG=1 shows where)", EXIT_INTERNAL)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _exit_code(error: BaseException | None) -> int:
+    """A full or failing disk is nobody's wrong use."""
+    is_disk = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+    return EXIT_JOB_FAILED if is_disk else EXIT_USAGE
 
 
 def _fail(text: str, code: int) -> int:
@@ -196,7 +203,10 @@ def _report(store: Any, out: Path, anchor: str | None) -> None:
     from ..metrics.bjontegaard import certified_bd
     from ..reports import write_report
 
-    page = write_report(store.frame(), store.provenance(), out, certify=certified_bd, anchor=anchor)
+    try:
+        page = write_report(store.frame(), store.provenance(), out, certify=certified_bd, anchor=anchor)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot be written: {error.strerror}", str(out)) from None
     click.echo(f"report: {page}")
 
 
@@ -329,7 +339,11 @@ def decode(source: Path, target: Path, codec: str | None, codec_modules: tuple[P
     name = codec or registry.identify(data)
     if name is None:
         raise UsageError(f"{source}: the stream does not name its codec; give --codec")
-    cloud = _codec(name, codec_modules, tmc3).decode(data)
+    made = _codec(name, codec_modules, tmc3)
+    try:
+        cloud = made.decode(data)
+    except BitstreamError as error:
+        raise BitstreamError(f"{source}: {error}") from None
     write_cloud(cloud, target)
     click.echo(f"{target}: {len(cloud)} points")
 
@@ -340,15 +354,20 @@ def _write_whole(path: Path, data: bytes) -> None:
     try:
         scratch.write_bytes(data)
         scratch.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from None
     finally:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
 
 
 def _codec(name: str, modules: tuple[Path, ...], tmc3: Path | None) -> Codec:
     from ..codecs import registry
 
-    (spec,) = registry.find((name,), modules=modules, tmc3=tmc3)
-    return spec.create()
+    specs = registry.find((name,), modules=modules, tmc3=tmc3)
+    if len(specs) != 1:
+        raise UsageError(f"{name!r} names {len(specs)} codecs, expected one of {', '.join(s.name for s in specs)}")
+    return specs[0].create()
 
 
 @command.command()

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..codecs.cloud import PointCloud
 from ..codecs.errors import PccbenchError
+from ..metrics.errors import MetricError
 from .plan import Job
 from .provenance import utc_now
 from .row import Row
@@ -94,8 +95,8 @@ class Lane:
         try:
             encoder, decoder = self._workers(job)
             prepared = self._prepared(job)
-        except PccbenchError as error:
-            return replace(row, status="encode_failed", phase="setup", reason=str(error)), b""
+        except Exception as error:  # of a cloud that cannot be prepared: one bad job never stops a run
+            return replace(row, status="encode_failed", phase="setup", reason=_reason(error)), b""
         row = replace(row, points_in=len(prepared.cloud), cloud_sha256=prepared.geometry_sha256)
         stream = b""
         phase = "encode"
@@ -189,14 +190,20 @@ class Lane:
         start = time.perf_counter()
         try:
             result = prepared.reference.measure(points)
-        except (ValueError, ArithmeticError, MemoryError, RuntimeError) as error:
-            return replace(row, status="metric_failed", phase="metric", reason=f"{type(error).__name__}: {error}")
+        except Exception as error:  # whatever the points made of the metric or of open3d
+            return replace(row, status="metric_failed", phase="metric", reason=_reason(error))
         figures: dict[str, Any] = result.columns()
         row = replace(row, **figures, missing=result.missing, passport=result.passport)
         row = replace(row, metric_s=time.perf_counter() - start)
         if mismatch:
             return replace(row, status="mismatch", phase="decode", reason=mismatch)
         return row
+
+
+def _reason(error: Exception) -> str:
+    """One line for a person; an error that was not made for people is named."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, PccbenchError | MetricError) else f"{type(error).__name__}: {text}"
 
 
 def _encoded(reply: Reply, points_in: int) -> dict[str, Any]:

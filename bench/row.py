@@ -140,6 +140,8 @@ class Row:
         Raises:
             ValueError: another schema version, or a field is unknown or missing.
         """
+        if not isinstance(record, dict):
+            raise ValueError(f"expected an object of fields, got {type(record).__name__}")
         version = record.get("schema_version")
         if version != SCHEMA_VERSION:
             raise ValueError(f"row schema version {version}, this pccbench reads {SCHEMA_VERSION}")

@@ -61,7 +61,7 @@ class Store:
         path = self.folder / "run.json"
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            version = record["schema_version"]
+            version, _ = record["schema_version"], list(record["sessions"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{path}: not readable as a run ({type(error).__name__}: {error})") from None
         if version != SCHEMA_VERSION:

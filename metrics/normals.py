@@ -23,6 +23,8 @@ _SAMPLE_POINTS = 12_000
 _LINKS = 10
 #: Samples near a point, of which the most parallel one gives the sign.
 _VOTERS = 4
+#: Squares of larger coordinates, and sums of these, would leave double precision.
+_LARGEST = 1e150
 
 
 def estimate_normals(
@@ -39,9 +41,11 @@ def estimate_normals(
         Source, neighbours and orientation, plain values.
 
     Raises:
-        MetricError: open3d does not load.
+        MetricError: open3d does not load, or a coordinate is not finite or too large to be squared.
     """
     distinct, inverse = _distinct(np.asarray(points))
+    if len(distinct) and not np.abs(distinct).max() < _LARGEST:
+        raise MetricError(f"normals cannot be estimated for coordinates beyond +-{_LARGEST:g}")
     origin = {
         "source": "estimated (open3d)",
         "neighbours": neighbours,

@@ -104,7 +104,7 @@ def write_cloud(
     try:
         _write_bytes(path, writer(cloud))
     except CloudError as error:
-        raise CloudError(f"{path}: {error}") from None
+        raise CloudError(f"{path}: {error}") from error.__cause__
 
 
 def _reader(path: Path, data: bytes) -> Callable[[bytes], Table]:
@@ -155,7 +155,7 @@ def _write_bytes(path: Path, data: bytes) -> None:
         os.replace(partial, path)  # noqa: PTH105
         partial = None
     except OSError as error:
-        raise CloudError(f"cannot be written: {error.strerror or error}") from None
+        raise CloudError(f"cannot be written: {error.strerror or error}") from error
     finally:
         if partial is not None:
             Path(partial).unlink(missing_ok=True)

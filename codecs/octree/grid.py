@@ -106,7 +106,7 @@ class RealGrid:
         width = float((high - low).max()) / ((1 << depth) - 1)
         with np.errstate(over="ignore"):
             step = np.float32(width)
-        if step < width:
+        if float(step) < width:
             step = np.nextafter(step, np.float32(np.inf))
         if not np.isfinite(step):
             raise CodecError(f"cloud is {width * (1 << depth):g} wide, expected less than 2**128 steps")

@@ -89,6 +89,7 @@ def test_unknown_names_show_near_ones(tmp_path, cloud):
     assert "lossless" in refused("run", "--codecs", "raw", "--rates", "losless", cwd=tmp_path)
     assert "tiny" in refused("run", "--codecs", "raw", "--clouds", "tny-figure", cwd=tmp_path)
     assert "lossless" in refused("encode", "raw", "r99", cloud, "out.bin", cwd=tmp_path)
+    assert "expected one of raw, octree" in refused("encode", "all", "r03", cloud, "out.bin", cwd=tmp_path)
     assert "No such option" in refused("run", "--codex", "raw", cwd=tmp_path)
     assert "No such command" in refused("rum", cwd=tmp_path)
 
@@ -115,6 +116,19 @@ def test_folders_that_cannot_be_used(tmp_path, cloud):
     assert "file" in refused(*arguments, "--out", "file", cwd=tmp_path)
     assert "not a run folder" in refused(*arguments, "--out", ".", cwd=tmp_path)
     assert "/proc" in refused(*arguments, "--out", "/proc/run", cwd=tmp_path)
+    line = refused("encode", "raw", "lossless", cloud, "nowhere/out.bin", cwd=tmp_path)
+    assert "nowhere/out.bin: cannot be written: No such file" in line
+
+
+def test_damaged_run_folders(tmp_path):
+    (tmp_path / "run").mkdir()
+    record = tmp_path / "run" / "run.json"
+    for text in ("{garbage", "[]", '{"schema_version": 1, "sessions": 3}'):
+        record.write_text(text)
+        assert "run.json: not readable as a run" in refused("report", "run", cwd=tmp_path)
+    record.write_text('{"schema_version": 1, "sessions": []}')
+    (tmp_path / "run" / "rows.jsonl").write_text("[]\n")
+    assert "rows.jsonl:1: not a row (expected an object" in refused("report", "run", cwd=tmp_path)
 
 
 @pytest.fixture
@@ -129,8 +143,9 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path, small_disk):
+def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path, small_disk, cloud):
     out = small_disk / "run"
+    bench("encode", "raw", "lossless", cloud, "raw.bin", cwd=tmp_path)
     arguments = ("run", "--codecs", "raw", "--clouds", "tiny-*", "--out", out, "--no-report")
     assert bench(*arguments, cwd=tmp_path).returncode == 0
     rows = (out / "rows.jsonl").read_bytes()
@@ -138,6 +153,15 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path, small_disk
     (small_disk / "ballast").write_bytes(bytes(free))
     assert "No space left on device" in refused(*arguments, "--peak", 99, cwd=tmp_path, code=1)
     assert (out / "rows.jsonl").read_bytes()[: len(rows)] == rows
+    for command in (
+        ("encode", "raw", "lossless", cloud, small_disk / "out.bin"),
+        ("decode", "raw.bin", small_disk / "out.ply"),
+        ("report", out, "--out", small_disk / "report"),
+    ):
+        line = refused(*command, cwd=tmp_path, code=1)
+        assert str(small_disk) in line
+        assert line.endswith("cannot be written: No space left on device")
+    assert not list(small_disk.glob("*out.*"))
     (small_disk / "ballast").unlink()
     assert bench(*arguments, "--peak", 99, cwd=tmp_path).returncode == 0
 
@@ -156,7 +180,7 @@ def test_damaged_and_foreign_streams(tmp_path, cloud):
     (tmp_path / "short.bin").write_bytes(data[: len(data) // 2])
     (tmp_path / "foreign.bin").write_bytes(b"GIF89a" + bytes(100))
     (tmp_path / "empty.bin").write_bytes(b"")
-    refused("decode", "short.bin", "out.ply", cwd=tmp_path)
+    assert "short.bin: stream is " in refused("decode", "short.bin", "out.ply", cwd=tmp_path)
     refused("decode", "short.bin", "out.ply", "--codec", "octree", cwd=tmp_path)
     assert "--codec" in refused("decode", "foreign.bin", "out.ply", cwd=tmp_path)
     refused("decode", "empty.bin", "out.ply", cwd=tmp_path)

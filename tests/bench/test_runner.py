@@ -76,6 +76,20 @@ def test_eating_memory_ends_at_the_limit(folder, tmp_path):
     assert (row.status, row.phase) == ("out_of_memory", "encode")
 
 
+def test_clouds_that_cannot_be_read_or_measured_are_rows_and_the_others_finish(folder, tmp_path):
+    root = Path(folder.removeprefix("folder:"))
+    np.save(root / "huge.npy", np.random.default_rng(6).normal(size=(100, 3)) * 1e300)
+    (root / "bad.npy").write_bytes(b"not an array")
+    spec = RunSpec.make(codecs=["raw"], datasets=[folder])
+    outcome = execute(make_plan(spec, lambda text: None), spec, Store(tmp_path / "run"), {"started_at": "now"})
+    rows = {row.cloud: row for row in outcome.rows}
+    assert (rows["bad"].status, rows["bad"].phase) == ("encode_failed", "setup")
+    assert "bad.npy" in rows["bad"].reason
+    assert (rows["huge"].status, rows["huge"].phase) == ("metric_failed", "metric")
+    assert "coordinates beyond" in rows["huge"].reason
+    assert (rows["one"].status, rows["two"].status) == ("ok", "ok")
+
+
 def test_an_empty_decoded_cloud_has_no_figures_but_reasons(folder, tmp_path):
     (row,) = run(folder, tmp_path / "run", "returns-nothing", clouds=["one"]).rows
     assert row.status == "metric_failed"

@@ -175,6 +175,11 @@ def test_real_clouds_keep_their_shape_to_half_a_step(dtype, offset):
     assert errors[-1] < errors[0] / 8
 
 
+def test_real_clouds_wider_than_single_precision_are_refused_without_a_warning():
+    with pytest.raises(CodecError, match="less than 2\\*\\*128 steps"):
+        CODEC.encode(PointCloud(np.array([[0.0, 0, 0], [1e300, 0, 0]])), RATES["r03"])
+
+
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_real_clouds_without_extent(count):
     points = np.full((count, 3), -3.25, np.float32)

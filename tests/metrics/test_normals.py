@@ -80,6 +80,14 @@ def test_threads_do_not_matter():
     assert len(digests) == 1
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
+def test_coordinates_beyond_arithmetic_are_refused(bad):
+    points = np.random.default_rng(4).normal(size=(50, 3))
+    points[7, 1] = bad
+    with pytest.raises(MetricError, match="beyond"):
+        module.estimate_normals(points)
+
+
 def test_a_missing_open3d_names_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "open3d", None)
     with pytest.raises(MetricError, match="libusb-1"):
