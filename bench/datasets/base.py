@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -189,6 +190,9 @@ class PublishedSet(Dataset):
         pattern: of the files below that folder.
         frames: default clouds with their published number of points (None where unknown).
         prototype: how a file is loaded: bit depth, peak, duplicate policy.
+        naming: "stem" for the file's, or which parts of its path make the name of a cloud.
+        depth_in_sequence: the number at the end of a sequence's name is its bit depth.
+        one_of_each: a plain run takes the first cloud of each sequence, where `frames` names none.
     """
 
     root: Path | None = None
@@ -197,11 +201,18 @@ class PublishedSet(Dataset):
     frames: dict[str, int | None] = field(default_factory=dict)
     prototype: CloudFile = field(default_factory=lambda: CloudFile("", "", Path()))
     naming: str = "stem"
+    depth_in_sequence: bool = False
+    one_of_each: bool = False
 
     @property
     def default(self) -> Sequence[str]:
-        """The customary frames."""
-        return tuple(self.frames)
+        """The customary frames, or the first of each sequence."""
+        if self.frames or not self.one_of_each:
+            return tuple(self.frames)
+        first: dict[str, str] = {}
+        for name in self.available():
+            first.setdefault(self._sequence(name), name)
+        return tuple(first.values())
 
     def _base(self) -> Path | None:
         """The set's own folder: below the root, or the root itself."""
@@ -218,9 +229,9 @@ class PublishedSet(Dataset):
         found: dict[str, CloudRef] = {}
         for path in sorted(base.glob(self.pattern)):
             name = self._name(path.relative_to(base))
-            found[name] = replace(
-                self.prototype, name=name, dataset=self.name, path=path, points=self.frames.get(name)
-            )
+            cloud = replace(self.prototype, name=name, dataset=self.name, path=path, points=self.frames.get(name))
+            depth = re.search(r"[0-9]+$", self._sequence(name)) if self.depth_in_sequence else None
+            found[name] = replace(cloud, bit_depth=int(depth[0])) if depth else cloud
         return found
 
     def _name(self, below: Path) -> str:
@@ -231,8 +242,13 @@ class PublishedSet(Dataset):
         return "_".join(parts[int(i)] for i in self.naming.split(","))
 
     def aliases(self, name: str) -> tuple[str, ...]:
-        """The sequence: what stands before the first underscore, or before `_vox`."""
-        return tuple(dict.fromkeys((name.split("_vox", maxsplit=1)[0], name.split("_", maxsplit=1)[0])))
+        """The sequence, and what stands before its first underscore."""
+        return tuple(dict.fromkeys((self._sequence(name), name.split("_", maxsplit=1)[0])))
+
+    @staticmethod
+    def _sequence(name: str) -> str:
+        """What stands before `_vox`, else before the last underscore (ModelNet has `night_stand_0001`)."""
+        return name.split("_vox", maxsplit=1)[0] if "_vox" in name else name.rsplit("_", maxsplit=1)[0]
 
     def missing_text(self, missing: Sequence[str]) -> str:
         """What is missing, where it was looked for, where it is published, its terms and layout."""

@@ -1,4 +1,7 @@
-"""The published data sets: facts from their publishers' pages and MPEG's common test conditions."""
+"""The published data sets: facts from their publishers' pages and MPEG's common test conditions.
+
+Point counts are those of the published files; a frame whose count no public source states is not checked.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,16 @@ KITTI_PEAK_M = 59.70
 
 def published_sets(root: Path | None) -> list[PublishedSet]:
     """Every published set, below a root."""
-    voxelised = CloudFile("", "", Path())
     return [
         PublishedSet(
             "8ivfb",
             "8i Voxelized Full Bodies v2 (d'Eon, Harrison, Myers, Chou; WG11M40059/WG1M74006, 2017)",
             "https://plenodb.jpeg.org/pc/8ilabs (JPEG Pleno database)",
-            "8i's: research and standardisation, non-commercial, cite the authors",
+            "8i's agreement (license.pdf there): MPEG and JPEG standardisation and non-commercial use, cite it",
             "8iVFBv2/SEQ/Ply/SEQ_vox10_NNNN.ply",
             root=root,
             folder="8iVFBv2",
-            pattern="*/[Pp]ly/*.ply",
+            pattern="*/[Pp]ly/*_vox10_*.ply",
             frames={
                 "longdress_vox10_1300": 857_966,
                 "loot_vox10_1200": 805_285,
@@ -36,8 +38,8 @@ def published_sets(root: Path | None) -> list[PublishedSet]:
             "mvub",
             "Microsoft Voxelized Upper Bodies (Loop, Cai, Escolano, Chou; m38673/M72012, 2016)",
             "https://plenodb.jpeg.org/pc/microsoft (JPEG Pleno database)",
-            "Microsoft's: research, cite the authors",
-            "MVUB/SEQ/ply/frameNNNN.ply (SEQ as andrew10, phil9, ricardo10)",
+            "Microsoft's agreement (license.pdf there): MPEG and JPEG standardisation and non-commercial use",
+            "MVUB/SEQ/ply/frameNNNN.ply (SEQ: andrew, david, phil, ricardo or sarah with 9 or 10, its bit depth)",
             root=root,
             folder="MVUB",
             pattern="*/[Pp]ly/frame*.ply",
@@ -48,15 +50,15 @@ def published_sets(root: Path | None) -> list[PublishedSet]:
                 "ricardo10_frame0000": None,
                 "sarah10_frame0000": None,
             },
-            prototype=voxelised,
             naming="0,2",
+            depth_in_sequence=True,
         ),
         PublishedSet(
             "owlii",
             "Owlii Dynamic Human Mesh Sequences (Xu, Lu, Wen; m41658, 2017), voxelised at 11 bits",
-            "https://mpeg-pcc.org (MPEG content, dynamic objects)",
-            "Owlii's: research and standardisation, cite the authors",
-            "Owlii/SEQ/SEQ_vox11_NNNNNNNN.ply",
+            "https://mpeg-pcc.org/index.php/pcc-content-database/owlii-dynamic-human-textured-mesh-sequence-dataset",
+            "Owlii's, stated on that page; cite the authors",
+            "Owlii/SEQ_vox11/SEQ_vox11_NNNNNNNN.ply, or in any other folder below Owlii",
             root=root,
             folder="Owlii",
             pattern="**/*_vox11_*.ply",
@@ -69,14 +71,15 @@ def published_sets(root: Path | None) -> list[PublishedSet]:
         PublishedSet(
             "semantickitti",
             "SemanticKITTI (Behley et al., ICCV 2019) on KITTI odometry (Geiger et al., CVPR 2012), velodyne sweeps",
-            "https://www.semantic-kitti.org and https://www.cvlibs.net/datasets/kitti",
-            "CC BY-NC-SA, non-commercial",
+            "http://www.semantic-kitti.org/dataset.html and https://www.cvlibs.net/datasets/kitti/eval_odometry.php",
+            "CC BY-NC-SA: non-commercial, share alike, cite the authors",
             "SemanticKITTI/sequences/NN/velodyne/NNNNNN.bin",
             root=root,
             folder="SemanticKITTI",
             pattern="sequences/*/velodyne/*.bin",
             prototype=CloudFile("", "", Path(), peak=KITTI_PEAK_M, merges_duplicates=False),
             naming="1,3",
+            one_of_each=True,
         ),
         PublishedSet(
             "modelnet40",
@@ -88,5 +91,6 @@ def published_sets(root: Path | None) -> list[PublishedSet]:
             folder="ModelNet40",
             pattern="*/t*/*.off",
             prototype=MeshCloud("", "", Path(), bit_depth=10),
+            one_of_each=True,
         ),
     ]

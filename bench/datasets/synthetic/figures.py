@@ -94,7 +94,7 @@ def _strands(center: Vector, count: int, height: float, seed: int) -> Shape:
         warp = noise(p, 40.0, seed)
         cosine, sine = multiple_angle(q.x + warp * 10.0, q.z, count)
         lock = cosine * wave(q.y * (1.0 / 190.0) + warp * 0.4) + sine * wave(q.y * (1.0 / 190.0) + 0.25 + warp * 0.4)
-        return (lock * 0.7 + noise(p, 9.0, seed + 1) * 1.1 + noise(p, 20.0, seed + 2) * 1.4) * height
+        return (lock * 0.7 + noise(p, 10.0, seed + 1) * 0.6 + noise(p, 24.0, seed + 2) * 1.4) * height
 
     return amount
 
@@ -118,7 +118,7 @@ def gown(scale: float) -> Scene:
             + 0.4 * (c5 * wave(mid) + s5 * wave(low + 0.6))
         )
         fold = fold - 0.35 * fold * fold
-        drape = noise(p, 70.0, 21) * 5.0 + noise(p, 26.0, 22) * 2.4
+        drape = noise(p, 80.0, 21) * 5.0 + noise(p, 34.0, 22) * 1.5
         height = ramp(y, 610.0, 180.0)
         crease = wave((x + y * 0.5) * (1.0 / 34.0) + noise(p, 55.0, 23)) * 2.6 * ramp(y, 470.0, 600.0)
         return (np.sqrt(x * x + z * z) - radius - height * fold * 17.0 - drape - crease) * 0.62
@@ -128,7 +128,7 @@ def gown(scale: float) -> Scene:
     # bodice with creases that run from the waist to the bust
     def creases(p: Points) -> Values:
         run = wave((p.x * 0.8 + p.y * 0.55) * (1.0 / 30.0) + noise(p, 60.0, 31) * 1.1)
-        return run * 2.4 * ramp(p.y, 770.0, 640.0) + noise(p, 24.0, 32) * 2.2
+        return run * 2.4 * ramp(p.y, 770.0, 640.0) + noise(p, 34.0, 32) * 2.0
 
     bodice = limb((0, 640, -4), (0, 742, -8), 68.0, 84.0, 0.66)
     scene.add(displaced(bodice, creases), 10.0)
@@ -170,7 +170,7 @@ def gown(scale: float) -> Scene:
 
 def coat(scale: float) -> Scene:
     """A striding man in an open overcoat, scarf and brimmed hat, one hand in the pocket."""
-    scene = Scene(rough=grain(scale, 0.5, 111))
+    scene = Scene(rough=grain(scale, 0.6, 111))
     hips, knees, ankles = (52.0, 470.0, 0.0), (62.0, 265.0, 44.0), (66.0, 62.0, 34.0)
     legs = ((-1.0, hips, knees, ankles), (1.0, (48.0, 470.0, -6.0), (58.0, 262.0, -16.0), (54.0, 60.0, -92.0)))
     for index, (side, hip, knee, ankle) in enumerate(legs):
@@ -200,7 +200,7 @@ def coat(scale: float) -> Scene:
             c12 * wave(phase) + s12 * wave(phase + 0.2)
         )
         pull = wave((y * 0.9 + np.abs(x) * 0.6) * (1.0 / 52.0) + noise(p, 90.0, 141)) * 3.0 * ramp(y, 450.0, 620.0)
-        cloth = noise(p, 60.0, 142) * 5.0 + noise(p, 24.0, 143) * 2.2
+        cloth = noise(p, 70.0, 142) * 5.0 + noise(p, 34.0, 143) * 1.6
         return (np.sqrt(x * x + z * z) - radius - fold * 15.0 * ramp(y, 620.0, 300.0) - pull - cloth) * 0.55
 
     coat_cloth = between(mantle, 236.0, 812.0, 10.0)
@@ -266,7 +266,7 @@ def coat(scale: float) -> Scene:
 
 def hiker(scale: float) -> Scene:
     """A hiker in shorts and anorak with a loaded backpack, a cap, the hands at the straps."""
-    scene = Scene(rough=grain(scale, 0.45, 211))
+    scene = Scene(rough=grain(scale, 0.55, 211))
     legs = (
         (-1.0, (46.0, 500.0, 0.0), (52.0, 280.0, 60.0), (52.0, 70.0, 20.0)),
         (1.0, (46.0, 500.0, 0.0), (50.0, 290.0, -10.0), (50.0, 70.0, -70.0)),
@@ -282,7 +282,9 @@ def hiker(scale: float) -> Scene:
         scene.add(limb(knee, ankle, 41.0, 30.0), 10.0)
         calf = (knee[0] + side * 4, 0.62 * knee[1] + 0.38 * ankle[1], 0.62 * knee[2] + 0.38 * ankle[2] - 16.0)
         scene.add(ellipsoid(calf, (34, 66, 32)), 14.0)
-        sock = displaced(limb((ankle[0], 120, ankle[2] + 2), ankle, 40.0, 40.0), lambda p: wave(p.y / 15.0) * 3.0)
+        sock = displaced(
+            limb((ankle[0], 120, ankle[2] + 2), ankle, 40.0, 40.0), lambda p: wave(p.y / 15.0) * 2.0, slope=1.9
+        )
         scene.add(sock, 2.0)
         toe = (ankle[0] + side * 14.0, 28.0, ankle[2] + 82.0)
         scene.add(limb((ankle[0], 78, ankle[2]), (ankle[0], 34, ankle[2] - 8), 43.0, 38.0), 6.0)
@@ -301,12 +303,12 @@ def hiker(scale: float) -> Scene:
     def bulges(p: Points) -> Values:
         return noise(p, 60.0, 251) * 12.0 + noise(p, 26.0, 252) * 4.0
 
-    scene.add(displaced(box((0, 680, -150), (112, 170, 72), 40.0), bulges), 4.0)  # pack
-    scene.add(displaced(box((0, 845, -142), (104, 34, 66), 28.0), bulges), 4.0)
-    scene.add(displaced(box((0, 620, -226), (70, 84, 22), 16.0), bulges), 6.0)
+    scene.add(displaced(box((0, 680, -150), (112, 170, 72), 40.0), bulges, 2.0), 4.0)  # pack
+    scene.add(displaced(box((0, 845, -142), (104, 34, 66), 28.0), bulges, 2.0), 4.0)
+    scene.add(displaced(box((0, 620, -226), (70, 84, 22), 16.0), bulges, 2.0), 6.0)
     scene.add(displaced(limb((-120, 905, -140), (120, 905, -140), 40.0, 40.0), lambda p: wave(p.x / 37.0) * 4.0), 3.0)
     for side in (-1.0, 1.0):
-        scene.add(displaced(limb((side * 124, 560, -146), (side * 124, 700, -146), 34.0, 32.0), bulges), 6.0)
+        scene.add(displaced(limb((side * 124, 560, -146), (side * 124, 700, -146), 34.0, 32.0), bulges, 2.0), 6.0)
         scene.add(limb((side * 60, 812, -60), (side * 66, 770, 66), 15.0, 15.0, 0.9), 3.0)
         scene.add(limb((side * 66, 772, 66), (side * 84, 600, 60), 14.0, 13.0, 0.6), 3.0)
         scene.add(limb((side * 84, 600, 60), (side * 108, 560, -40), 10.0, 10.0), 3.0)

@@ -26,7 +26,7 @@ from .shapes import (
 
 def amphora(scale: float) -> Scene:
     """A chipped amphora with two handles, fluted below, with a frieze around the belly."""
-    scene = Scene(rough=grain(scale, 0.6, 311))
+    scene = Scene(rough=grain(scale, 0.45, 311))
 
     def profile(y: Values) -> Values:
         return (
@@ -63,7 +63,7 @@ def amphora(scale: float) -> Scene:
             (side * 230, 755, -3), (side * 206, 690, 0), (side * 160, 640, 0),
         ]  # fmt: skip
         for start, end in pairwise(path):
-            scene.add(displaced(limb(start, end, 23.0, 23.0), lambda p: noise(p, 30.0, 326) * 3.0), 12.0)
+            scene.add(displaced(limb(start, end, 23.0, 23.0), lambda p: noise(p, 30.0, 326) * 2.0), 3.0)
     return scene
 
 

@@ -158,7 +158,7 @@ def grain(scale: float, amount_voxels: float, seed: int) -> Shape:
     def amount(p: Points) -> Values:
         fine = noise(p, 3.0 / scale, seed)
         coarse = noise(p, 7.0 / scale, seed + 1)
-        return (fine * 0.6 + coarse * 1.0) * (amount_voxels / scale)
+        return (fine * 1.3 + coarse * 0.5) * (amount_voxels / scale)
 
     return amount
 
