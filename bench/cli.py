@@ -19,6 +19,8 @@ from ..codecs.errors import BitstreamError, PccbenchError
 from ..metrics.errors import MetricError
 from ..reports.errors import ReportError
 from .errors import StoreWriteError, UsageError
+from .prepare.command import prepare
+from .train import train
 
 if TYPE_CHECKING:
     from ..codecs.base import Codec
@@ -104,7 +106,7 @@ def _finding_codecs(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @command.command()
 @click.option("--config", type=FILE, help="YAML file that describes the run; options override it.")
-@click.option("--codecs", callback=_names, help="Codecs, separated by commas, or `all` [all].")
+@click.option("--codecs", callback=_names, help="Codecs, names or patterns separated by commas, or `all` [all].")
 @click.option("--dataset", "datasets", callback=_names, help="Data sets, separated by commas [synthetic].")
 @click.option("--clouds", callback=_names, help="Clouds of the data set: names, sequences or patterns.")
 @click.option("--rates", callback=_names, help="Rates, by name [all of each codec].")
@@ -378,7 +380,7 @@ def codecs(name: str | None, codec_modules: tuple[Path, ...], tmc3: Path | None)
     from ..codecs import registry
 
     if name is None:
-        specs = registry.find(("all",), modules=codec_modules, tmc3=tmc3)
+        specs = registry.find(("*",), modules=codec_modules, tmc3=tmc3)
         _table(
             ["codec", "available", "what"],
             [
@@ -404,6 +406,19 @@ def _title(spec: CodecSpec) -> str:
     from ..codecs import registry
 
     return registry.title(spec)
+
+
+@command.command()
+def quick() -> None:
+    """Compare the entropy models of DeepCompress on small synthetic shapes, in under a minute."""
+    from .quick import lines
+
+    for line in lines():
+        click.echo(line)
+
+
+command.add_command(prepare)
+command.add_command(train)
 
 
 @command.command()

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import click
 import numpy as np
 import numpy.typing as npt
 
@@ -107,23 +106,19 @@ def _row(name: str, codec: Codec, rate: Rate, shape: str, cloud: PointCloud) -> 
     )
 
 
-@click.command()
-def quick() -> None:
-    """Compare the entropy models on synthetic shapes, in under a minute."""
-    header = (
+def lines() -> Iterator[str]:
+    """The comparison as text: a line for each codec and shape as it is measured, then what the figures mean."""
+    yield (
         f"{'codec':26}{'shape':8}{'points':>8}{'bytes':>8}{'bpp':>8}{'D1 dB':>8}{'enc s':>7}{'dec s':>7}{'ratio':>8}"
     )
-    click.echo(header)
-    untrained = set()
+    rows = []
     for row in compare():
+        rows.append(row)
         quality = "exact" if row.d1_psnr_db is None else f"{row.d1_psnr_db:.2f}"
-        click.echo(
+        yield (
             f"{row.codec:26}{row.shape:8}{row.points:8}{row.size_bytes:8}{row.rate_bpp:8.3f}{quality:>8}"
             f"{row.encode_s:7.2f}{row.decode_s:7.2f}{row.raw_ratio:7.1f}x"
         )
-        if not row.trained:
-            untrained.add(row.codec)
-    click.echo(f"ratio: against {RAW_FORM}; D1 with peak {(1 << BIT_DEPTH) - 1}")
-    click.echo(
-        "trained: all" if not untrained else f"UNTRAINED, figures mean nothing: {', '.join(sorted(untrained))}"
-    )
+    yield f"ratio: against {RAW_FORM}; D1 with peak {(1 << BIT_DEPTH) - 1}"
+    untrained = sorted({row.codec for row in rows if not row.trained})
+    yield f"UNTRAINED, figures mean nothing: {', '.join(untrained)}" if untrained else "trained: all"

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,16 @@ class TrainingError(PccbenchError):
 
 @click.command()
 @click.argument("codec")
-@click.option("--config", type=FILE, required=True, help="YAML file that says how.")
-def train(codec: str, config: Path) -> None:
-    """Train a learned codec: CODEC as --config says; a run that was stopped goes on where it was."""
+@click.option("--config", type=FILE, help="YAML file that says how [the one that made the shipped weights].")
+def train(codec: str, config: Path | None) -> None:
+    """Train a learned codec as --config says; a run that was stopped goes on where it was.
+
+    The shipped configuration expects the blocks of `bench prepare` in data/blocks.
+    """
     if codec not in TRAINABLE:
         raise TrainingError(f"cannot train {codec!r}; codecs that can be trained: {', '.join(TRAINABLE)}")
+    if config is None:
+        config = Path(str(files("pccbench.codecs") / codec / "configs" / f"{codec}.yml"))
     if not config.is_file():
         raise TrainingError(f"{config}: expected a YAML file, found nothing there")
     module, _, function = TRAINABLE[codec].partition(":")

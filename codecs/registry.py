@@ -7,6 +7,7 @@ asked for; a codec module must therefore import quickly, and import torch, numba
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import importlib
 import importlib.util
@@ -36,7 +37,17 @@ BUILT_IN: Mapping[str, str] = {
     "draco": "draco:DracoCodec",
     "gpcc-octree": "gpcc:GpccOctreeCodec",
     "gpcc-trisoup": "gpcc:GpccTrisoupCodec",
+    "deepcompress": "deepcompress.codec:DeepCompressCodec",
+    "deepcompress-gaussian": "deepcompress.codec:GaussianCodec",
+    "deepcompress-hyperprior": "deepcompress.codec:HyperpriorCodec",
+    "deepcompress-channel": "deepcompress.codec:ChannelCodec",
+    "deepcompress-context": "deepcompress.codec:ContextCodec",
+    "deepcompress-attention": "deepcompress.codec:AttentionCodec",
+    "deepcompress-hybrid": "deepcompress.codec:HybridCodec",
 }
+
+#: Codecs that differ from another one in a part that is under study: they run when named, not with `all`.
+VARIANTS = frozenset(name for name in BUILT_IN if name.startswith("deepcompress-"))
 
 C = TypeVar("C", bound=type[Codec])
 
@@ -184,7 +195,8 @@ def find(
     """Specs of the codecs that a user named, in that order, each once.
 
     Args:
-        names: names, or `all` for every codec, those of `modules` included.
+        names: names, shell patterns of names, or `all` for every codec that is no variant of another, those of
+            `modules` included.
         modules: files to load first.
         tmc3: path of G-PCC's executable, None to look for it.
 
@@ -196,13 +208,21 @@ def find(
         load_codec_module(path)
     wanted: dict[str, None] = {}
     for name in names:
-        wanted.update(dict.fromkeys(codec_names() if name == "all" else [name]))
+        wanted.update(dict.fromkeys(_matching(name)))
     tool = None if tmc3 is None else str(Path(tmc3).resolve())
     known = set(codec_names())
     for name in wanted:
         if name not in known:
             codec_class(name)  # raises, with near matches
     return [CodecSpec(name, _file_of(_registered.get(name)), tool) for name in wanted]
+
+
+def _matching(name: str) -> list[str]:
+    """The names that `all` or a pattern stands for; any other word is itself."""
+    known = codec_names()
+    if name == "all":
+        return [one for one in known if one not in VARIANTS]
+    return fnmatch.filter(known, name) or [name]
 
 
 def unavailable_reason(spec: CodecSpec) -> str | None:
@@ -261,7 +281,7 @@ def _check_class(cls: type[Codec]) -> None:
     if not (inspect.isclass(cls) and issubclass(cls, Codec)):
         raise CodecModuleError(f"expected a subclass of Codec, got {cls!r}")
     name = getattr(cls, "name", None)
-    if not isinstance(name, str) or not name or name == "all" or set(name) & set(", \t\n/"):
+    if not isinstance(name, str) or not name or name == "all" or set(name) & set(", \t\n/*?["):
         raise CodecModuleError(
             f"{cls.__qualname__}: expected a class attribute `name` with a word of its own, got {name!r}"
         )

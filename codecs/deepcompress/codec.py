@@ -33,8 +33,8 @@ _SECTIONS = ("header", "cells", "latents")
 _MAX_COARSENING = 1
 _TAG_BYTES = 2
 
-#: Rate weights of the named rates, low rate to high.
-_RATE_WEIGHTS = (48.0, 28.0, 16.0, 9.0, 5.0, 2.5, 1.0, 0.3)
+#: Rate weight and halvings of the grid of the named rates, low rate to high.
+_RATES = ((24.0, 1), (9.0, 1), (36.0, 0), (16.0, 0), (7.0, 0), (3.0, 0), (1.0, 0), (0.3, 0))
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,8 @@ class DeepCompressCodec(Codec):
     def rates(self) -> list[Rate]:
         """One model for all; the rate weight tells what a bit may cost."""
         return [
-            Rate(f"r{number:02d}", {"rate_weight": weight, "coarsening": 0, "optimise": "d1"})
-            for number, weight in enumerate(_RATE_WEIGHTS, 1)
+            Rate(f"r{number:02d}", {"rate_weight": weight, "coarsening": coarsening, "optimise": "d1"})
+            for number, (weight, coarsening) in enumerate(_RATES, 1)
         ]
 
     def warm_up(self) -> None:
@@ -167,7 +167,8 @@ class DeepCompressCodec(Codec):
         cells = cells_of(points >> coarsening)
         occupancy, cell_bits = encode_keys(keys_of(cells.positions))
         if not len(cells):
-            return Bitstream(pack(_CONTAINER_NAME, [header.to_bytes(), occupancy, b""]), estimated_bits=0.0)
+            data = pack(_CONTAINER_NAME, [header.to_bytes(), occupancy, b""])
+            return Bitstream(data, estimated_bits=8.0 * len(data))
         table = neighbours_of(cells.positions)
         latents = self._latents(cells, table, header.rate_index)
         encoder = SymbolEncoder()
@@ -179,10 +180,12 @@ class DeepCompressCodec(Codec):
         normals = _normals(cloud, points, target, optimise)
         picked, chosen = self._decide(target, self._logits(table, latents, header), cell_bits + latent_bits, normals)
         encode_thresholds(picked, encoder)
-        data = pack(_CONTAINER_NAME, [header.to_bytes(), occupancy, encoder.finish()])
+        symbols = encoder.finish()
+        data = pack(_CONTAINER_NAME, [header.to_bytes(), occupancy, symbols])
         return Bitstream(
             data,
-            estimated_bits=cell_bits + encoder.estimated_bits,
+            # What is not entropy coded costs what it costs.
+            estimated_bits=cell_bits + encoder.estimated_bits + 8 * (len(data) - len(occupancy) - len(symbols)),
             reconstruction_sha256=_cloud(positions, chosen, header).geometry_sha256(),
             notes={
                 "cells": len(cells),

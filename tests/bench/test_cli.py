@@ -239,6 +239,23 @@ def test_lists(tmp_path):
     assert "cores" in bench("doctor", cwd=tmp_path).stdout
 
 
+def test_variants_run_when_named_and_not_with_all(tmp_path):
+    from pccbench.codecs.registry import VARIANTS, find
+
+    assert not VARIANTS & {spec.name for spec in find(("all",))}
+    assert {spec.name for spec in find(("deepcompress-*",))} == VARIANTS
+    assert "deepcompress-hybrid" in bench("codecs", cwd=tmp_path).stdout
+
+
+def test_training_that_cannot_start_is_one_line(tmp_path):
+    assert "deepcompress" in refused("train", "octree", cwd=tmp_path)
+    assert "nowhere.yml" in refused("train", "deepcompress", "--config", "nowhere.yml", cwd=tmp_path)
+    assert "data/blocks" in refused("train", "deepcompress", cwd=tmp_path)
+    (tmp_path / "bad.yml").write_text("{data: {modelnet40_path: x}, training: {checkpoint_dir: run, epoch: 3}}")
+    assert "epoch" in refused("train", "deepcompress", "--config", "bad.yml", cwd=tmp_path)
+    assert "nowhere" in refused("prepare", "blocks", "--source", "nowhere", cwd=tmp_path)
+
+
 def test_start_up_imports_nothing_heavy(tmp_path):
     code = (
         "import sys; sys.argv = ['bench', 'codecs']\n"
