@@ -47,22 +47,22 @@ class OctreeCodec(Codec):
             CodecError: the rate is not one of `rates`.
             CodecUnavailableError: lossless was asked for a cloud of real coordinates.
         """
-        from .occupancy import encode_keys, encode_multiplicities, keys_of, points_of
+        from .occupancy import distinct, encode_keys, encode_multiplicities, keys_of, points_of
 
         grid = _grid(cloud, rate)
         points: npt.NDArray[Any] = cloud.points
         keys = keys_of(grid.quantised(points))
-        distinct = _distinct(keys)
+        voxels = distinct(keys)
         multiplicity = b""
         repeats = None
-        if rate.lossless and len(distinct) < len(keys):
+        if rate.lossless and len(voxels) < len(keys):
             repeats = np.unique(keys, return_counts=True)[1]
             multiplicity = encode_multiplicities(repeats)
-        occupancy, predicted_bits = encode_keys(distinct)
+        occupancy, predicted_bits = encode_keys(voxels)
         sections = [grid.to_bytes(), occupancy] + ([multiplicity] if multiplicity else [])
         data = pack(self.name, sections)
 
-        points = grid.restored(points_of(distinct))
+        points = grid.restored(points_of(voxels))
         if repeats is not None:
             points = np.repeat(points, repeats, axis=0)
         return Bitstream(
@@ -132,12 +132,6 @@ def _grid(cloud: PointCloud, rate: Rate) -> VoxelGrid | RealGrid:
         real: npt.NDArray[Any] = cloud.points
         return RealGrid.over(real, _REAL_DEPTH_AT_R01 + index - 1)
     return VoxelGrid(cloud.bit_depth, octree_position_scale(index, cloud.bit_depth))
-
-
-def _distinct(keys: np.ndarray) -> np.ndarray:
-    """The distinct keys, ascending; `np.unique` hashes first and takes many times as long."""
-    ordered = np.sort(keys)
-    return ordered[np.r_[True, ordered[1:] != ordered[:-1]]] if len(ordered) else ordered
 
 
 def _sorted_sha256(points: np.ndarray, grid: VoxelGrid | RealGrid) -> str:

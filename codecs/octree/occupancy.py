@@ -80,7 +80,7 @@ def points_of(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
 
 def encode_keys(keys: npt.NDArray[np.int64]) -> tuple[bytes, float]:
     """Code the set of voxels with these keys, in any order; also the bits that the models predicted."""
-    leaves = np.unique(keys)
+    leaves = distinct(keys)
     if not len(leaves):
         return bytes([0]) + put_varint(0), 0.0
     extent = int(np.bitwise_or.reduce(leaves))
@@ -165,11 +165,17 @@ def _parents(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return keys >> 1 & mask
 
 
+def distinct(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The distinct keys, ascending; `np.unique` hashes first and takes many times as long."""
+    ordered = np.sort(keys)
+    return ordered[np.r_[True, ordered[1:] != ordered[:-1]]] if len(ordered) else ordered
+
+
 def _levels(leaves: npt.NDArray[np.int64], depth: int) -> list[npt.NDArray[np.int64]]:
     """Sorted keys of the nodes of each level, root first."""
     levels = [leaves]
     for _ in range(depth):
-        levels.append(np.unique(_parents(levels[-1])))
+        levels.append(distinct(_parents(levels[-1])))
     return levels[::-1]
 
 
