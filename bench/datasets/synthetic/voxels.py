@@ -93,7 +93,7 @@ class _View:
             still[i] = distances[i] < reach + wide
             blend = np.where(still[i], wide, blend)
         kept = np.abs(value) <= reach
-        return starts[kept], still[:, kept]
+        return starts[kept], np.compress(kept, still, axis=1)  # in rows, unlike still[:, kept]
 
     def field(self, grid: Values, near: npt.NDArray[np.bool_]) -> Values:
         """The field with its roughness at grid coordinates (n, 3); `near` (parts, n) says which parts matter."""
@@ -126,7 +126,7 @@ def _shell_of_tile(view: _View, tile: npt.NDArray[np.int64], near: npt.NDArray[n
     local = starts - tile
     corners, owners = _corners(local, edge)
     value = np.zeros((_TILE + 1,) * 3)
-    value[tuple(corners.T)] = view.field(corners + (tile - 0.5), parts[:, owners])
+    value[tuple(corners.T)] = view.field(corners + (tile - 0.5), np.take(parts, owners, axis=1))
     return (_crossed(value, local, edge) + tile).astype(np.int32)
 
 
