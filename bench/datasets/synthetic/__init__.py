@@ -91,7 +91,8 @@ class ScannedSubject(SyntheticCloud):
         points = voxels.shell(build(self.scale), self.bit_depth, self.scale, (side / 2, 14 * self.scale, side / 2))
         cameras = [(turn / 12, height) for turn in range(12) for height in (0.02, 0.11)]
         points = voxels.scanned(points, cameras)
-        points = voxels.without_crumbs(points, max(1, int(_CRUMB_SHARE * (1000 * self.scale) ** 2)))
+        height = 1000 * self.scale
+        points = voxels.without_crumbs(points, max(1, int(_CRUMB_SHARE * (height * height))))
         if self.kept < 1.0:
             points = points[uniforms(1, len(points)) < self.kept]
         return points.astype(np.int32)
