@@ -25,7 +25,7 @@ run: setup
 	$(BIN)/bench run --codecs all --dataset synthetic --out runs/synthetic
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
