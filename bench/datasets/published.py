@@ -47,7 +47,7 @@ def published_sets(root: Path | None) -> list[PublishedSet]:
                 "andrew10_frame0000": None,
                 "david10_frame0000": None,
                 "phil10_frame0000": None,
-                "ricardo10_frame0000": None,
+                "ricardo10_frame0000": 960_703,
                 "sarah10_frame0000": None,
             },
             naming="0,2",

@@ -131,6 +131,19 @@ def test_a_frame_with_the_published_number_is_taken(root):
     assert cloud.peak == 1023
 
 
+def test_the_customary_frames_and_their_numbers():
+    counts = {name: n for dataset in published_sets(None) for name, n in dataset.frames.items() if n is not None}
+    assert counts == {
+        "longdress_vox10_1300": 857_966,
+        "loot_vox10_1200": 805_285,
+        "redandblack_vox10_1550": 757_691,
+        "soldier_vox10_0690": 1_089_091,
+        "ricardo10_frame0000": 960_703,
+        "basketball_player_vox11_00000200": 2_925_514,
+        "dancer_vox11_00000001": 2_592_758,
+    }
+
+
 def test_a_frame_without_a_published_number_is_taken(root):
     put_8i(root, "loot_vox10_1201", 7)
     [ref] = open_dataset("8ivfb", root).select(["loot_vox10_1201"]).found
