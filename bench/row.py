@@ -49,7 +49,7 @@ class Row:
         encode_s, decode_s: median wall seconds over the repeats of the call alone; `*_samples` hold them all.
         encode_cpu_s, decode_cpu_s: CPU seconds of worker and children in the median repeat's phase.
         encode_peak_mb, decode_peak_mb: peak resident MiB of worker and children during the phase.
-        metric_s: seconds spent on measuring.
+        metric_s: seconds spent on measuring, without indexing the input cloud and estimating its normals.
         shares_cores: whether other timed jobs ran at the same time.
         threads: threads that the worker was pinned to.
         parameters: the rate's parameters.
