@@ -71,7 +71,7 @@ def test_a_run_of_raw_costs_little_more_than_its_work(benchmark, data, tmp_path)
         whole.append(seconds(RUN, *data, tmp_path / f"run{number}"))
 
     benchmark.group = "runner"
-    benchmark.pedantic(both, rounds=5, warmup_rounds=1)
+    benchmark.pedantic(both, rounds=3, warmup_rounds=1)
     alone_s, run_s = statistics.median(alone[1:]), statistics.median(whole[1:])
     benchmark.extra_info.update(alone_s=alone, run_s=whole, ratio=run_s / alone_s)
     print(f"\n{data[0]}: alone {alone_s:.2f} s, as a run {run_s:.2f} s, ratio {run_s / alone_s:.3f}")
