@@ -118,7 +118,8 @@ def cloud_files(folder: Path) -> list[Path]:
     """
     files = sorted(path for path in folder.rglob("*") if path.suffix in CLOUD_SUFFIXES)
     if not files:
-        raise CloudError(f"{folder}: expected files of clouds ({', '.join(CLOUD_SUFFIXES)}), found none")
+        suffixes = ", ".join(CLOUD_SUFFIXES)
+        raise CloudError(f"{folder}: expected the blocks of bench prepare, or clouds ({suffixes}), found none")
     return files
 
 
