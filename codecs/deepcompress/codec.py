@@ -117,7 +117,7 @@ class DeepCompressCodec(Codec):
     name = "deepcompress"
     title = "DeepCompress"
     #: Entropy model that is coded with.
-    prior: ClassVar[str] = "context"
+    prior: ClassVar[str] = "channel"
 
     def __init__(self, weights: Path | None = None) -> None:
         from .files import SHIPPED, prior_path, transform_path
