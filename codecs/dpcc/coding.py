@@ -1,0 +1,149 @@
+"""Coding: from the points of a cloud to latents and their symbols, and from these to points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..entropy.rangecoder import SymbolDecoder, SymbolEncoder
+from .config import expansion
+from .hierarchy import Floats, Latents, build
+from .model import children_of, neighbourhood_tensors
+from .sampling import split
+from .weights import Trained
+
+#: Points that a block has at most: what the network saw in training.
+BLOCK_POINTS = 4096
+#: Fewer latents tell nothing of what lies between them.
+LEAST_LATENTS = 16
+#: Children of the last stage are shifted by multiples of 1/64 before rounding.
+SHIFT_STEPS = 64
+MAX_SHIFT = 127
+
+
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """What the decoder is told of a cloud.
+
+    Attributes:
+        latents: places.
+        symbols: (m, dim) int32.
+        point: number of the operating point.
+        shift: of the last counts, in 1/64.
+    """
+
+    latents: Latents
+    symbols: npt.NDArray[np.int32]
+    point: int
+    shift: int
+
+
+def operating_point(trained: Trained, wanted: int, points: int) -> int | None:
+    """The point asked for, or the next one that leaves enough latents of so many points; None if none does."""
+    for number in range(wanted, len(trained.config.points)):
+        if points / expansion(trained.config, trained.config.points[number]) >= LEAST_LATENTS:
+            return number
+    return None
+
+
+@torch.no_grad()
+def analyse(trained: Trained, xyz: Floats, point: int, grid: Any) -> tuple[Coded, Floats]:
+    """Code distinct points; also the cloud that the decoder will make of it, (n, 3).
+
+    Args:
+        trained: the model.
+        xyz: (n, 3), in an order that depends on the points alone.
+        point: number of the operating point.
+        grid: as for `hierarchy.build`.
+    """
+    config = trained.config
+    workers = torch.get_num_threads()
+    order, offsets = split(xyz, BLOCK_POINTS)
+    ratios = (config.points[point].ratio,) * config.stages
+    hierarchy = build(xyz[order], offsets, ratios, grid, k=config.neighbours, workers=workers)
+    latents = hierarchy.latents
+    block = np.zeros(len(latents), np.int64)
+    block[hierarchy.owner[0]] = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    neighbourhood = neighbourhood_tensors(latents, config.context_neighbours)
+    y = trained.model.analysis(hierarchy, neighbourhood[2].numpy(), block)
+    symbols = torch.floor(y * trained.gain[point] - trained.median[point] + 0.5).to(torch.int32)
+    shifts = []
+
+    def choose(counts: torch.Tensor) -> float:
+        shifts.append(best_shift(counts, len(xyz), config.max_children))
+        return shifts[0] / SHIFT_STEPS
+
+    made = trained.model.synthesis(
+        _features(trained, symbols, point), torch.from_numpy(latents.xyz), neighbourhood, point, choose
+    )
+    return Coded(latents, symbols.numpy(), point, shifts[0]), made[-1].xyz.numpy()
+
+
+def best_shift(counts: torch.Tensor, points: int, most: int) -> int:
+    """The shift, in 1/64, with which the children of these counts come nearest to a number of points."""
+    low, high = -MAX_SHIFT, MAX_SHIFT
+    while low < high:  # the sum rises with the shift
+        middle = (low + high) // 2
+        if int(children_of(counts, middle / SHIFT_STEPS, most).sum()) < points:
+            low = middle + 1
+        else:
+            high = middle
+    return min(
+        (max(low - 1, -MAX_SHIFT), low),
+        key=lambda shift: abs(int(children_of(counts, shift / SHIFT_STEPS, most).sum()) - points),
+    )
+
+
+@torch.no_grad()
+def synthesise(trained: Trained, coded: Coded, points: int) -> Floats:
+    """The points of a coded cloud, (n, 3) float64.
+
+    Args:
+        trained: the model.
+        coded: what the decoder was told.
+        points: how many there are to be.
+
+    Raises:
+        TooManyError: there would be more.
+    """
+    neighbourhood = neighbourhood_tensors(coded.latents, trained.config.context_neighbours)
+    made = trained.model.synthesis(
+        _features(trained, torch.from_numpy(coded.symbols), coded.point),
+        torch.from_numpy(coded.latents.xyz),
+        neighbourhood,
+        coded.point,
+        lambda _: coded.shift / SHIFT_STEPS,
+        points,
+    )
+    return made[-1].xyz.numpy()
+
+
+def _features(trained: Trained, symbols: torch.Tensor, point: int) -> torch.Tensor:
+    """One sum and one division in float32, the same everywhere."""
+    return (symbols.float() + trained.median[point]) / trained.gain[point]
+
+
+def encode_symbols(trained: Trained, coded: Coded) -> tuple[bytes, float]:
+    """Bytes of the features, and the bits that their tables predicted."""
+    encoder = SymbolEncoder()
+    index = np.broadcast_to(np.arange(coded.symbols.shape[1], dtype=np.uint16), coded.symbols.shape)
+    encoder.put(coded.symbols, trained.tables[coded.point], index)
+    return encoder.finish(), encoder.estimated_bits
+
+
+def decode_symbols(trained: Trained, data: bytes, latents: int, point: int) -> npt.NDArray[np.int32]:
+    """The features of so many latents, (latents, dim).
+
+    Raises:
+        BitstreamError: the data are damaged.
+    """
+    decoder = SymbolDecoder(data)
+    shape = (latents, trained.config.dim)
+    index = np.broadcast_to(np.arange(shape[1], dtype=np.uint16), shape)
+    symbols = decoder.get(trained.tables[point], index)
+    decoder.finish()
+    return symbols

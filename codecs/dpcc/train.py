@@ -1,0 +1,102 @@
+"""Train: the whole way from a configuration to the files that the codec loads."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ..._version import __version__
+from .config import ModelConfig, TrainingConfig
+from .dataset import read_dataset
+from .files import RECORD, model_path
+from .training import Report, Trainer
+from .weights import finished, save_model
+
+#: Given the name of a stage, something that is told of its progress.
+Reporter = Callable[[str], Report]
+
+
+def train(config_path: Path, command: str, reporter: Reporter | None = None) -> Path:
+    """Train what a configuration asks for, from where an earlier process stopped.
+
+    Args:
+        config_path: YAML file.
+        command: how the training was started, for the record.
+        reporter: called with `model`, to show progress.
+
+    Returns:
+        Folder of the exported weights, which `DpccCodec(weights=...)` takes.
+
+    Raises:
+        PccbenchError: the configuration, its data or a checkpoint cannot be used; one clear line.
+    """
+    config = TrainingConfig.read(config_path)
+    dataset = read_dataset(config.data)
+    trainer = Trainer(config, dataset)
+    trainer.resume()
+    trainer.run(reporter("model") if reporter else None)
+    out = config.training.checkpoint_dir / "weights"
+    out.mkdir(parents=True, exist_ok=True)
+    parameters = trainer.model.parameter_count()
+    save_model(finished(trainer.model), model_path(out))
+    record = {
+        "command": command,
+        "config": config.model_dump(mode="json"),
+        "seed": config.training.seed,
+        "training_files_sha256": list(dataset.files_sha256),
+        "training_blocks": len(dataset),
+        "versions": {"pccbench": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "steps": trainer.step,
+        "trained_s": round(trainer.trained_s),
+        "last": last_figures(config.training.checkpoint_dir / "ledger.csv"),
+        "parameters": parameters,
+        "macs_per_point": round(macs_per_point(config.model), 1),
+        "trained": True,
+        "weights_sha256": hashlib.sha256(model_path(out).read_bytes()).hexdigest(),
+    }
+    (out / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+    return out
+
+
+def last_figures(path: Path) -> dict[str, float]:
+    """The last value of each column of a ledger."""
+    found: dict[str, float] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            found.update({key: float(value) for key, value in row.items() if value})
+    return found
+
+
+def macs_per_point(config: ModelConfig) -> float:
+    """Multiply-accumulates of encoder and decoder per point of the cloud, at the highest operating point.
+
+    One for each weight that is used; linear layers alone.
+    """
+    hidden, dim, k = config.hidden_dim, config.dim, config.neighbours
+    wide, deep = config.decoder_hidden_dim, config.decoder_dim
+    ratio = config.points[-1].ratio
+    attention = 3 * hidden + hidden * hidden + 2 * hidden * hidden
+    embedding = 4 * hidden + hidden * dim + 2 * dim * hidden
+    kept = k * (attention + embedding) + hidden + 4 * dim * hidden + 3 * dim * dim
+    part = deep // config.max_children
+    directions = 43 + 1 + deep
+    child = 3 * part * wide + wide * directions + 3 * deep * wide + wide * directions
+    parent = deep * wide + wide
+    total: float = 3 * hidden + hidden * dim
+    for stage in range(config.stages):
+        before = ratio**-stage
+        total += before * (dim * dim + 2 * dim * hidden) + before / ratio * kept
+        total += before * child + before / ratio * parent
+    if config.context_neighbours:
+        context = config.context_neighbours * ((dim + 4) * wide + wide * wide)
+        total += ratio**-config.stages * (context + (wide + dim) * wide + wide * deep)
+    return total
+
+
+__all__ = ["Reporter", "last_figures", "macs_per_point", "train"]

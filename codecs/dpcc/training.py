@@ -1,0 +1,363 @@
+"""Training: one model for all operating points, resumable at any moment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..entropy.exact import Grid
+from ..training import checkpoint
+from ..training.ledger import Ledger
+from ..training.schedule import learning_rate_share, rate_share
+from . import losses
+from .bottleneck import QuantileBottleneck
+from .config import ConfigError, OperatingPoint, TrainingConfig, expansion
+from .dataset import Batch, Dataset
+from .hierarchy import Floats, Hierarchy, build, spacing, voxel_grid
+from .model import Grown, PointModel, neighbourhood_tensors
+
+_LEDGER_EVERY = 50
+_GRADIENT_NORM = 1.0
+_OBSERVE_EVERY = 8
+#: Share of steps' grids around the operating point's own, so that the network bears with any.
+_GRID_SPREAD = 0.25
+
+Report = Callable[[int, int, dict[str, float]], None]
+
+
+def columns(points: int) -> tuple[str, ...]:
+    """Columns of the ledger."""
+    each = ("last_chamfer", "features_bpp", "point_ratio")
+    return (
+        *("step", "epoch", "trained_s", "learning_rate", "rate_share", "loss"),
+        *("chamfer_loss", "density_loss", "point_count_loss", "latent_coordinates_loss", "rate_loss"),
+        *("auxiliary_loss", "noise_bpp"),
+        *(f"r{number:02d}_{name}" for number in range(1, points + 1) for name in each),
+    )
+
+
+def identity_of(config: TrainingConfig, dataset: Dataset) -> str:
+    """Hash of what determines a run, so that a checkpoint is resumed by its own run alone.
+
+    Lengths and file places are left out: a run may be prolonged, and its data may move.
+    """
+    record = config.model_dump(mode="json")
+    for key in ("epochs", "checkpoint_dir", "checkpoint_s", "threads"):
+        del record["training"][key]
+    for key in ("path", "evaluation_path"):
+        del record["data"][key]
+    record["files"] = dataset.files_sha256
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What places are told in: each latent's own neighbourhood, or the middle and half side of its block.
+
+    Attributes:
+        neighbourhood: for the decoder.
+        scale: (m,) of latents.
+        unit: (m,) of distances in the loss.
+        block: (m,) number of each latent's block.
+        centre: (m, 3) of the blocks, None for the latents.
+    """
+
+    neighbourhood: tuple[Tensor, Tensor, Tensor]
+    scale: Floats
+    unit: Floats
+    block: np.ndarray
+    centre: Floats | None
+
+
+class Trainer:
+    """A training run.
+
+    Args:
+        config: its configuration.
+        dataset: its data.
+    """
+
+    def __init__(self, config: TrainingConfig, dataset: Dataset) -> None:
+        self.config, self.dataset = config, dataset
+        training = config.training
+        torch.manual_seed(training.seed)
+        self.model = PointModel(config.model)
+        bottlenecks = [module for module in self.model.modules() if isinstance(module, QuantileBottleneck)]
+        quantiles = [module.quantiles for module in bottlenecks]
+        entropy = [parameter for module in bottlenecks for parameter in module.distribution()]
+        apart = {id(parameter) for parameter in [*quantiles, *entropy]}
+        network: list[Tensor] = [parameter for parameter in self.model.parameters() if id(parameter) not in apart]
+        self.optimiser = torch.optim.Adam(
+            [
+                {"params": network, "peak": training.learning_rate},
+                {"params": entropy, "peak": training.entropy_learning_rate},
+            ],
+            lr=training.learning_rate,
+            fused=True,
+        )
+        self.auxiliary = torch.optim.Adam(quantiles, lr=training.auxiliary_learning_rate, fused=True)
+        self._grids = [module for module in self.model.modules() if isinstance(module, Grid)]
+        self.step, self.trained_s = 0, 0.0
+        self.identity = identity_of(config, dataset)
+        self.folder = training.checkpoint_dir
+        self.steps_an_epoch = len(dataset) // training.batch_size
+        if self.steps_an_epoch == 0:
+            raise ConfigError(
+                f"training.batch_size: {training.batch_size} blocks a step, but there are {len(dataset)} blocks"
+            )
+        self.steps = max(1, round(training.epochs * self.steps_an_epoch))
+
+    @property
+    def path(self) -> Path:
+        """Where the checkpoint lies."""
+        return self.folder / "model.pt"
+
+    def resume(self) -> bool:
+        """Take up the checkpoint of an earlier process, if there is one."""
+        state = checkpoint.load(self.path, self.identity)
+        if state is None:
+            return False
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.auxiliary.load_state_dict(state["auxiliary"])
+        self.step, self.trained_s = state["step"], state["trained_s"]
+        return True
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        checkpoint.save(
+            self.path,
+            {
+                "identity": self.identity,
+                "model": self.model.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "auxiliary": self.auxiliary.state_dict(),
+                "step": self.step,
+                "trained_s": self.trained_s,
+            },
+        )
+
+    def run(self, report: Report | None = None, *, until_step: int | None = None) -> None:
+        """Train to the end of the configuration, from where the run stands.
+
+        Args:
+            report: told of the progress.
+            until_step: stop there, with a checkpoint, as a killed process would have left one.
+        """
+        training = self.config.training
+        torch.set_num_threads(training.threads)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        ledger = Ledger(self.folder / "ledger.csv", columns(len(self.config.model.points)), from_step=self.step)
+        end = self.steps if until_step is None else min(until_step, self.steps)
+        sums: dict[str, list[float]] = {}
+        started = saved = time.monotonic()
+        for batch in self._batches(end):
+            for key, value in self.train_step(batch).items():
+                sums.setdefault(key, []).append(value)
+            now = time.monotonic()
+            self.trained_s, started = self.trained_s + now - started, now
+            if self.step % _LEDGER_EVERY == 0:
+                means = {key: float(np.mean(values)) for key, values in sums.items()}
+                sums = {}
+                ledger.add({**self._place(), **means})
+                if report is not None:
+                    report(self.step, self.steps, {key: means[key] for key in ("loss", "noise_bpp")})
+            if now - saved > training.checkpoint_s or self.step == end:
+                self.save()
+                saved = time.monotonic()
+        ledger.plot(self.folder / "ledger.png", ("loss", "chamfer_loss", "noise_bpp", "learning_rate"))
+
+    def _place(self) -> dict[str, float | int]:
+        return {
+            "step": self.step,
+            "epoch": self.step / self.steps_an_epoch,
+            "trained_s": round(self.trained_s, 1),
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+        }
+
+    def _batches(self, end: int) -> Iterator[Batch]:
+        training = self.config.training
+        while self.step < end:
+            epoch, skip = divmod(self.step, self.steps_an_epoch)
+            for number in range(skip, self.steps_an_epoch):
+                if self.step >= end:
+                    return
+                yield self.dataset.batch_of(training.batch_size, training.seed, epoch, number)
+
+    def _learning_rate_share(self) -> float:
+        training = self.config.training
+        if training.schedule == "cosine":
+            return learning_rate_share(self.step, self.steps, training.decay_from)
+        return training.decay ** int(self.step / self.steps_an_epoch / training.decay_epochs)
+
+    def train_step(self, batch: Batch) -> dict[str, float]:
+        """One step of the optimisers; its figures."""
+        training, model = self.config.training, self.config.model
+        generator = torch.Generator().manual_seed(training.seed * 1_000_003 + self.step)
+        number = int(torch.randint(len(model.points), (), generator=generator))
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["peak"] * self._learning_rate_share()
+        share = rate_share(self.step, self.steps, training.rate_warm_up)
+        self.model.train()
+        for grid in self._grids:  # their ranges move slowly: looking now and then is enough
+            grid.training = self.step % _OBSERVE_EVERY == 0
+        parts, figures = self.losses_of(batch, number, share, generator)
+        self.optimiser.zero_grad(set_to_none=True)
+        parts.total.backward()
+        nn.utils.clip_grad_norm_(
+            [p for group in self.optimiser.param_groups for p in group["params"]], _GRADIENT_NORM
+        )
+        self.optimiser.step()
+        auxiliary = self._auxiliary_step(number)
+        self.step += 1
+        return {**parts.figures(), **figures, "auxiliary_loss": auxiliary, "rate_share": share}
+
+    def _auxiliary_step(self, number: int) -> float:
+        bottlenecks = [self.model.bottleneck(number)]
+        if self.model.coordinates is not None:
+            bottlenecks.append(self.model.coordinates.bottleneck)
+        loss = torch.stack([bottleneck.auxiliary_loss() for bottleneck in bottlenecks]).sum()
+        self.auxiliary.zero_grad(set_to_none=True)
+        loss.backward()
+        self.auxiliary.step()
+        return float(loss.detach())
+
+    def losses_of(
+        self, batch: Batch, number: int, share: float, generator: torch.Generator
+    ) -> tuple[losses.Parts, dict[str, float]]:
+        """The loss in its parts at an operating point, and figures for the ledger.
+
+        Args:
+            batch: blocks.
+            number: of the operating point.
+            share: of the rate's weight.
+            generator: of the noise.
+        """
+        model = self.config.model
+        point = model.points[number]
+        hierarchy = hierarchy_of(batch, point, model.stages, model.neighbours, generator)
+        frame = self._frame(batch, hierarchy, point)
+        y = self.model.analysis(hierarchy, frame.scale, frame.block, frame.centre)
+        gain = self.model.gain(number)
+        scaled = y * gain
+        noisy = scaled + torch.rand(scaled.shape, generator=generator) - 0.5
+        bottleneck = self.model.bottleneck(number)
+        bits = bottleneck.bits(bottleneck.likelihood(noisy))
+        y_hat = noisy
+        if len(model.points) > 1:
+            # Half of the latents decode noise, half decode rounded features: both see what the other cannot teach.
+            rounded = (torch.rand(len(y), generator=generator) < 0.5)[:, None]
+            y_hat = torch.where(rounded, scaled + (scaled.round() - scaled).detach(), noisy)
+        xyz, coordinate_bits, coordinate_loss = self._coordinates(hierarchy, frame)
+        stages = self.model.synthesis(y_hat / gain, xyz, frame.neighbourhood, number)
+        return self._compare(
+            hierarchy,
+            frame,
+            stages,
+            number,
+            (bits + coordinate_bits, bits, share * point.rate_weight),
+            coordinate_loss,
+        )
+
+    def _coordinates(self, hierarchy: Hierarchy, frame: Frame) -> tuple[Tensor, Tensor, Tensor]:
+        """Places of latents as the decoder has them, their bits, and the loss of coordinates."""
+        places = torch.from_numpy(hierarchy.latents.xyz)
+        if self.model.coordinates is None or frame.centre is None:
+            return places, torch.zeros(()), torch.zeros(())
+        centre, scale = torch.from_numpy(frame.centre), torch.from_numpy(frame.scale)[:, None]
+        truth = ((places - centre) / scale).float()
+        coded, likelihood = self.model.coordinates(truth, torch.from_numpy(frame.block))
+        bits = self.model.coordinates.bottleneck.bits(likelihood)
+        return coded.double() * scale + centre, bits, losses.latent_coordinate_loss(truth, coded)
+
+    def _frame(self, batch: Batch, hierarchy: Hierarchy, point: OperatingPoint) -> Frame:
+        model = self.config.model
+        last = hierarchy.stages[-1]
+        # The block of a latent: that of the first point which descends to it.
+        block = np.zeros(len(last.xyz), np.int64)
+        block[hierarchy.owner[0]] = batch.block
+        near, relative, scale = neighbourhood_tensors(hierarchy.latents, model.context_neighbours)
+        patch = np.full(len(block), batch.side / 2)
+        in_patch = model.coordinates == "learned"
+        own = patch if in_patch else scale.numpy()
+        unit = patch if self.config.loss.unit == "patch" else scale.numpy() / np.sqrt(expansion(model, point))
+        return Frame(
+            (near, relative, torch.from_numpy(own)), own, unit, block, batch.centre[block] if in_patch else None
+        )
+
+    def _compare(
+        self,
+        hierarchy: Hierarchy,
+        frame: Frame,
+        stages: list[Grown],
+        number: int,
+        rate: tuple[Tensor, Tensor, float],
+        coordinate_loss: Tensor,
+    ) -> tuple[losses.Parts, dict[str, float]]:
+        weights = self.config.loss
+        count = len(stages)
+        unit = torch.from_numpy(frame.unit)
+        distances, matches, made_distances, true_counts, true_distances = [], [], [], [], []
+        parents = torch.from_numpy(hierarchy.latents.xyz)
+        parent_latent = torch.arange(len(parents))
+        for index, stage in enumerate(stages):
+            level = count - 1 - index
+            truth = torch.from_numpy(hierarchy.level(level))
+            owner = torch.from_numpy(hierarchy.owner[level])
+            distance, match = losses.chamfer(truth, stage.xyz, unit[owner], unit[stage.latent])
+            distances.append(distance)
+            matches.append(match)
+            made = losses.mean_distance(parents, stage.xyz, stage.counts, self.config.model.neighbours)
+            made_distances.append(made / unit[parent_latent])
+            encoder = hierarchy.stages[level]
+            true_counts.append(torch.from_numpy(encoder.counts))
+            true_distances.append(
+                torch.from_numpy(encoder.mean_distance) / unit[torch.from_numpy(hierarchy.owner[level + 1])]
+            )
+            parents, parent_latent = stage.xyz.detach(), stage.latent
+        counts = [stage.counts.double() for stage in stages]
+        points = len(hierarchy.xyz)
+        bits, feature_bits, rate_weight = rate
+        parts = losses.Parts(
+            chamfer=losses.multi_stage_chamfer(distances, weights.stage_chamfer),
+            density=weights.density
+            * losses.density_loss(
+                counts, true_counts, made_distances, true_distances, matches, weights.mean_distance
+            ),
+            point_count=weights.point_count
+            * losses.point_count_loss(counts, [len(hierarchy.level(count - 1 - i)) for i in range(count)]),
+            latent_coordinates=weights.latent_coordinates * coordinate_loss.double(),
+            rate=rate_weight * losses.rate_loss(bits, points).double(),
+        )
+        name = f"r{number + 1:02d}"
+        figures = {
+            "noise_bpp": float(bits.detach()) / points,
+            f"{name}_last_chamfer": float(distances[-1].detach()),
+            f"{name}_features_bpp": float(feature_bits.detach()) / points,
+            f"{name}_point_ratio": len(stages[-1].xyz) / points,
+        }
+        return parts, figures
+
+
+def hierarchy_of(
+    batch: Batch, point: OperatingPoint, stages: int, k: int, generator: torch.Generator | None = None
+) -> Hierarchy:
+    """The hierarchy of a batch, with a grid of latents near the operating point's own."""
+    share = point.grid_share
+    if generator is not None:
+        share *= 1.0 + _GRID_SPREAD * (2.0 * float(torch.rand((), generator=generator)) - 1.0)
+
+    def grid(latents: Floats) -> tuple[Floats, float]:
+        if batch.voxelised:
+            return voxel_grid(latents, share)
+        return latents.min(axis=0), share * spacing(latents)
+
+    return build(batch.xyz, batch.offsets, (point.ratio,) * stages, grid, k=k)
