@@ -1,0 +1,178 @@
+"""Config: the file that says how the networks are trained; an unknown key is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import PccbenchError
+from .surface import SurfaceConfig
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class ConfigError(PccbenchError, ValueError):
+    """A training configuration is not what it should be: names the key, what was expected and what came."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Section):
+    """Where the training blocks are.
+
+    Attributes:
+        blocks_path: folder that `bench prepare` wrote, of blocks of 128 or, better, 256 voxels.
+        evaluated_path: folder of the clouds that are evaluated; a file there that is among the training files is an
+            error.  None for no such check.
+        halve_share: share of the pieces for factors up to 4 that are halved in resolution first, which makes the
+            network serve clouds of other densities.
+    """
+
+    blocks_path: Path
+    evaluated_path: Path | None = None
+    halve_share: Share = 0.25
+
+
+class NetworkConfig(_Section):
+    """One network; the keys of `SurfaceConfig`.
+
+    Attributes:
+        factors: by which it refines a grid.
+        shares: how often each factor is trained, relative to all others of all networks.
+        channels: features of a voxel.
+        blocks: residual blocks.
+        hidden: features between trunk and logits.
+    """
+
+    factors: tuple[Annotated[int, Field(ge=2, le=8)], ...]
+    shares: tuple[Positive, ...]
+    channels: Count = 64
+    blocks: Annotated[int, Field(ge=0)] = 3
+    hidden: Count = 128
+
+    @model_validator(mode="after")
+    def _check(self) -> NetworkConfig:
+        if not self.factors or len(self.shares) != len(self.factors):
+            raise ValueError(f"expected one share for each factor, got {self.shares} for {self.factors}")
+        return self
+
+    def surface(self) -> SurfaceConfig:
+        """The config of the network itself."""
+        return SurfaceConfig(**self.model_dump(exclude={"shares"}))
+
+
+class OccupancyConfig(_Section):
+    """Training of the contexts of the coarse grid.
+
+    Attributes:
+        clouds: how many clouds are coded, each on one grid.
+        units: hidden units of the small network.
+        grid_steps: steps of the grids, in voxels.
+        shares: how often each is drawn.
+    """
+
+    clouds: Count = 200
+    units: Annotated[int, Field(ge=8, le=256)] = 32
+    grid_steps: tuple[Annotated[int, Field(ge=1, le=64)], ...] = (1, 2, 3, 4, 5, 6, 8, 12)
+    shares: tuple[Positive, ...] = (0.02, 0.04, 0.1, 0.2, 0.16, 0.2, 0.18, 0.1)
+
+    @model_validator(mode="after")
+    def _check(self) -> OccupancyConfig:
+        if not self.grid_steps or len(self.shares) != len(self.grid_steps):
+            raise ValueError(f"expected one share for each step, got {self.shares} for {self.grid_steps}")
+        return self
+
+
+class FocalLoss(_Section):
+    """Focal loss (Lin et al. 2017), mixed with the cross-entropy the more, the larger the factor.
+
+    Attributes:
+        alpha: weight of occupied voxels.
+        gamma: focus on the hard ones.
+        scale: what it is multiplied with beside the cross-entropy.
+        share: its share at the largest factor; at factor 2 it has none.
+    """
+
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    gamma: Annotated[float, Field(ge=0)] = 2.0
+    scale: Positive = 6.0
+    share: Share = 0.6
+
+
+class TrainingSection(_Section):
+    """How long and how fast.
+
+    Attributes:
+        steps: of the optimiser, each on one batch for one factor.
+        learning_rate: peak, of Adam.
+        decay_from: share of the training after which the learning rate falls along a cosine.
+        average: decay of the running average of the weights, which is what is exported.
+        focal_loss: its parameters.
+        checkpoint_dir: folder of checkpoint, ledger and exported weights.
+        checkpoint_s: seconds between checkpoints.
+        validate_every: steps between validations on the held-out blocks.
+        threads: of torch.
+        seed: of everything random.
+    """
+
+    steps: Count = 20_000
+    learning_rate: Positive = 2e-3
+    decay_from: Share = 0.5
+    average: Share = 0.998
+    focal_loss: FocalLoss = FocalLoss()
+    checkpoint_dir: Path
+    checkpoint_s: Positive = 60.0
+    validate_every: Count = 500
+    threads: Count = 1
+    seed: int = 0
+
+
+class TrainingConfig(_Section):
+    """The whole file."""
+
+    data: DataConfig
+    networks: tuple[NetworkConfig, ...]
+    occupancy: OccupancyConfig = OccupancyConfig()
+    training: TrainingSection
+
+    @model_validator(mode="after")
+    def _check_factors(self) -> TrainingConfig:
+        factors = [factor for network in self.networks for factor in network.factors]
+        if not factors or len(set(factors)) != len(factors):
+            raise ValueError(f"each factor belongs to one network, and there must be one, got {factors}")
+        return self
+
+    @classmethod
+    def read(cls, path: Path) -> TrainingConfig:
+        """The config of a YAML file; its relative paths start where the command was given.
+
+        Raises:
+            ConfigError: not YAML, an unknown key, or a value out of range; one line that names the key.
+        """
+        try:
+            record = yaml.safe_load(path.read_text())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: expected YAML: {' '.join(str(error).split())}") from error
+        return cls.parse(record, str(path))
+
+    @classmethod
+    def parse(cls, record: Any, name: str = "configuration") -> TrainingConfig:
+        """The config of plain values.
+
+        Raises:
+            ConfigError: as `read`.
+        """
+        try:
+            return cls.model_validate(record)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"]) or "the file"
+            what = "is no key of this file" if first["type"] == "extra_forbidden" else first["msg"]
+            raise ConfigError(f"{name}: {key}: {what}") from error

@@ -1,0 +1,85 @@
+"""Occupancy by trained contexts: lossless, never worse for having learned, and no damage goes unseen."""
+
+import numpy as np
+import pytest
+
+from pccbench.codecs.errors import BitstreamError
+from pccbench.codecs.octree import occupancy as octree
+from pccbench.codecs.octree.occupancy import keys_of
+from pccbench.codecs.sparse.kernel import new_model
+from pccbench.codecs.sparse.occupancy import (
+    Experience,
+    decode_children,
+    decode_keys,
+    encode_children,
+    encode_keys,
+    learn,
+    parents_of,
+)
+
+
+@pytest.fixture(scope="module")
+def experience(surface):
+    model = new_model(14, 16)
+    for order in ([1, 2, 0], [0, 2, 1], [2, 0, 1]):
+        learn(np.unique(keys_of(surface[:, order])), model)
+    return Experience.of(model)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 50, 3000])
+@pytest.mark.parametrize("depth", [1, 5, 10, 21])
+def test_round_trip(n, depth, rng, experience):
+    keys = np.unique(keys_of(rng.integers(0, 1 << depth, (n, 3))))
+    data, bits = encode_keys(keys, experience)
+    np.testing.assert_array_equal(decode_keys(data, experience), keys)
+    assert bits <= 8 * len(data) + 8
+
+
+def test_experience_saves_bits_and_the_estimate_holds(surface, experience):
+    keys = np.unique(keys_of(surface))
+    data, bits = encode_keys(keys, experience)
+    untaught = Experience.of(new_model(14, 16))
+    assert len(data) < 0.93 * len(encode_keys(keys, untaught)[0])
+    assert len(data) < 0.9 * len(octree.encode_keys(keys)[0])
+    assert abs(8 * len(data) - bits) < 0.01 * bits + 32
+
+
+def test_coding_does_not_change_what_coding_starts_from(surface, experience):
+    keys = np.unique(keys_of(surface // 2))
+    before = {name: array.copy() for name, array in experience.arrays.items()}
+    first = encode_keys(keys, experience)
+    assert encode_keys(keys, experience) == first
+    for name, array in experience.arrays.items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_children_of_some_nodes(share, surface, experience, rng):
+    fine = np.unique(keys_of(surface))
+    nodes = parents_of(fine)
+    skipped = (rng.random(len(nodes)) >= share).astype(np.uint8)
+    wanted = fine[~np.isin(fine >> 1 & _mask(), nodes[skipped == 1])]
+    data, bits = encode_children(nodes, fine, skipped, experience)
+    np.testing.assert_array_equal(decode_children(data, nodes, skipped, experience), wanted)
+    assert abs(8 * len(data) - bits) < 0.01 * bits + 48
+
+
+def _mask():
+    low = (1 << 20) - 1
+    return low << 42 | low << 21 | low
+
+
+def test_damage_is_refused(surface, experience, rng):
+    data, _ = encode_keys(np.unique(keys_of(surface // 2)), experience)
+    refused = 0
+    for _ in range(40):
+        broken = bytearray(data)
+        broken[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
+        try:
+            decode_keys(bytes(broken), experience)  # without the container's checksum, a few look whole
+        except BitstreamError:
+            refused += 1
+    assert refused > 20
+    for size in (0, 1, 2, len(data) // 2):
+        with pytest.raises(BitstreamError):
+            decode_keys(data[:size], experience)
