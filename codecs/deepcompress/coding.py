@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +33,17 @@ def make_conditional() -> GaussianConditional:
     return GaussianConditional(scale_table(), mean_steps=MEAN_STEPS)
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The passes of an entropy model are small: threads would wait for each other longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 @dataclass(frozen=True, eq=False)
 class Coder:
     """A trained entropy model with its tables.
@@ -48,6 +61,7 @@ class Coder:
     hyper_tables: FrequencyTables | None
 
     @torch.no_grad()
+    @_one_thread()
     def encode(self, latents: Tensor, structure: Structure, encoder: SymbolEncoder) -> None:
         """Put latents (n, channels), integers as float32."""
         hyper = None
@@ -62,6 +76,7 @@ class Coder:
             encoder.put(values.numpy().astype(np.int32) - whole, self.tables, index)
 
     @torch.no_grad()
+    @_one_thread()
     def decode(self, structure: Structure, decoder: SymbolDecoder) -> Tensor:
         """Get latents (n, channels), integers as float32.
 
