@@ -69,7 +69,7 @@ def analyse(trained: Trained, xyz: Floats, point: int, grid: Any) -> tuple[Coded
     block = np.zeros(len(latents), np.int64)
     block[hierarchy.owner[0]] = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     neighbourhood = neighbourhood_tensors(latents, config.context_neighbours)
-    y = trained.model.analysis(hierarchy, neighbourhood[2].numpy(), block)
+    y = trained.model.analysis(hierarchy, neighbourhood[2].numpy(), block, point)
     symbols = torch.floor(y * trained.gain[point] - trained.median[point] + 0.5).to(torch.int32)
     shifts = []
 

@@ -96,6 +96,8 @@ class DataConfig(Section):
         evaluation_path: folder of clouds that are evaluated; none may be a training file.
         min_points: blocks with fewer are left out.
         max_points: larger blocks are cut to part of their points.
+        max_latents: blocks that would leave more latents are cut, too: what is learned grows with the latents, what
+            it takes with the points.
         augment: turn and mirror blocks (48 symmetries of the cube).
         scanned: share of steps that see a block as a laser scanner would, with a density that falls with the distance
             and real coordinates.
@@ -105,6 +107,7 @@ class DataConfig(Section):
     evaluation_path: Path | None = None
     min_points: Annotated[int, Field(ge=64)] = 1000
     max_points: Annotated[int, Field(ge=64)] = 6000
+    max_latents: Count | None = None
     augment: bool = True
     scanned: Annotated[float, Field(ge=0, le=1)] = 0.0
 

@@ -68,15 +68,24 @@ class Dataset:
         """Number of blocks."""
         return len(self.blocks)
 
-    def batch_of(self, batch_size: int, seed: int, epoch: int, number: int) -> Batch:
-        """One batch of a pass, in an order that seed and epoch determine; a resumed run draws what it would have."""
+    def batch_of(self, batch_size: int, seed: int, epoch: int, number: int, most: int | None = None) -> Batch:
+        """One batch of a pass, in an order that seed and epoch determine; a resumed run draws what it would have.
+
+        Args:
+            batch_size: blocks.
+            seed: of order and augmentation.
+            epoch: number of the pass.
+            number: of the batch.
+            most: points that a block may have, if that is fewer than the configuration says.
+        """
         if self._order[0] != (seed, epoch):
             self._order[:] = [(seed, epoch), np.random.default_rng([seed, epoch]).permutation(len(self.blocks))]
         rows = self._order[1][number * batch_size : (number + 1) * batch_size]
-        return self.batch(rows, np.random.default_rng([seed, epoch, number]))
+        return self.batch(rows, np.random.default_rng([seed, epoch, number]), most)
 
-    def batch(self, rows: npt.NDArray[np.integer], rng: np.random.Generator) -> Batch:
+    def batch(self, rows: npt.NDArray[np.integer], rng: np.random.Generator, most: int | None = None) -> Batch:
         """Blocks `rows`, each turned and cut at random."""
+        most = self.config.max_points if most is None else min(most, self.config.max_points)
         scanned = bool(rng.random() < self.config.scanned)
         parts = []
         side = float(self.blocks.size)
@@ -87,7 +96,7 @@ class Dataset:
                 points = turned(points, side - 1, rng)
             if scanned:
                 points = scan(points, side, rng)
-            parts.append(cut(points, self.config.max_points, rng))
+            parts.append(cut(points, most, rng))
         offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
         xyz = np.concatenate([part + shift for part, shift in zip(parts, shifts, strict=True)])
         return Batch(xyz, offsets, shifts + (side - 1) / 2, side, not scanned)

@@ -233,9 +233,15 @@ class Upsample(nn.Module):
         self.refined_offset = Offset(dim, hidden)
         self.refined_features = ExactPerceptron(dim, hidden, dim)
 
-    def counts(self, x: Tensor) -> Tensor:
-        """How many children each point has, (n,) real numbers from 1 to the most."""
-        share: Tensor = self.sigmoid(self.count(x))[:, 0]
+    def counts(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """How many children each point has, (n,) real numbers from 1 to the most.
+
+        Args:
+            x: (n, dim).
+            bias: one number, what the logits usually are.
+        """
+        logits = self.count(x) if bias is None else self.count(x) + bias
+        share: Tensor = self.sigmoid(logits)[:, 0]
         return 1.0 + (self.max_children - 1) * share
 
     def grow(self, x: Tensor, parent: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -106,6 +107,7 @@ class PointModel(nn.Module):
             QuantileBottleneck(config.dim, init_scale=_INIT_SCALE if points > 1 else 10.0) for _ in range(points)
         )
         self.log_gain = nn.Parameter(torch.zeros(points, config.dim)) if points > 1 else None
+        self.count_bias = nn.Parameter(_usual_counts(config)) if points > 1 else None
         self.coordinates = (
             Coordinates(config.dim, config.hidden_dim, config.norm) if config.coordinates == "learned" else None
         )
@@ -138,6 +140,7 @@ class PointModel(nn.Module):
         hierarchy: Hierarchy,
         scale: npt.NDArray[np.float64],
         block: npt.NDArray[np.int64],
+        point: int,
         centre: npt.NDArray[np.float64] | None = None,
     ) -> Tensor:
         """Features of the latents, (m, dim), before gain and rounding.
@@ -146,6 +149,7 @@ class PointModel(nn.Module):
             hierarchy: the cloud.
             scale: (m,) of the latents; places are told in it.
             block: (m,) number of the block of each latent (for `norm: patch`).
+            point: number of the operating point.
             centre: (m, 3) what places are told from, None for the latents themselves.
         """
         owner = hierarchy.owner
@@ -159,7 +163,8 @@ class PointModel(nn.Module):
                 mine = owner[number + 1][part]
                 near = stage.near[part]
                 relative = hierarchy.level(number)[near] - stage.xyz[part, None]
-                relative /= scale[mine][:, None, None]
+                kept_scale = self.stage_scale(point, self.config.stages - 1 - number)
+                relative /= (scale[mine] * kept_scale)[:, None, None]
                 parts.append(
                     layer(
                         x,
@@ -174,6 +179,18 @@ class PointModel(nn.Module):
             x = torch.cat(parts)
         out: Tensor = x
         return out
+
+    def stage_scale(self, point: int, stage: int) -> float:
+        """Spacing of the points that go into a stage of the decoder, over that of the latents.
+
+        Surfaces that are thinned by a ratio grow wider by its root: told in this unit, a stage sees the same at all
+        operating points.  Roots and products only, the same everywhere.  Patches (as published) have one scale.
+        """
+        scale = 1.0
+        if self.config.coordinates == "octree":
+            for _ in range(stage):
+                scale /= math.sqrt(self.config.points[point].ratio)
+        return scale
 
     def _rows(self, rows: int) -> int:
         """Rows that are worked on at a time: all in training, and where blocks are normalised as a whole."""
@@ -211,7 +228,7 @@ class PointModel(nn.Module):
         for number, layer in enumerate(self.decoder):
             if not isinstance(layer, Upsample):
                 raise TypeError(f"expected a stage of the decoder, got {type(layer).__name__}")
-            counts = layer.counts(x)
+            counts = layer.counts(x, None if self.count_bias is None else self.count_bias[point, number])
             shift = choose(counts) if choose is not None and number + 1 == len(self.decoder) else 0.0
             whole = children_of(counts.detach(), shift, layer.max_children)
             if most is not None and int(whole.sum()) > most:
@@ -219,7 +236,7 @@ class PointModel(nn.Module):
             parent, sibling = family(whole)
             moved, x = self._grow(layer, x, parent, sibling)
             latent = latent[parent]
-            xyz = xyz[parent] + moved.double() * scale[latent][:, None]
+            xyz = xyz[parent] + moved.double() * (scale[latent] * self.stage_scale(point, number))[:, None]
             stages.append(Grown(xyz, counts, parent, latent))
         return stages
 
@@ -228,6 +245,12 @@ class PointModel(nn.Module):
             return layer.grow(x, parent, sibling)
         parts = [layer.grow(x, *part) for part in zip(parent.split(_ROWS), sibling.split(_ROWS), strict=True)]
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+
+def _usual_counts(config: ModelConfig) -> Tensor:
+    """Logits of the children that each point had on average when the cloud was thinned, (points, stages)."""
+    shares = [min(max((point.ratio - 1) / (config.max_children - 1), 0.05), 0.95) for point in config.points]
+    return torch.tensor([[math.log(share / (1 - share))] * config.stages for share in shares])
 
 
 def children_of(counts: Tensor, shift: float, most: int) -> Tensor:

@@ -190,7 +190,19 @@ class Trainer:
             for number in range(skip, self.steps_an_epoch):
                 if self.step >= end:
                     return
-                yield self.dataset.batch_of(training.batch_size, training.seed, epoch, number)
+                yield self.dataset.batch_of(training.batch_size, training.seed, epoch, number, self._most_points())
+
+    def _draw(self) -> tuple[int, torch.Generator]:
+        """Operating point of the next step, and the generator of all else that it draws: one of its own for each."""
+        generator = torch.Generator().manual_seed(self.config.training.seed * 1_000_003 + self.step)
+        return int(torch.randint(len(self.config.model.points), (), generator=generator)), generator
+
+    def _most_points(self) -> int | None:
+        """Points that the blocks of the next step may have."""
+        most = self.config.data.max_latents
+        if most is None:
+            return None
+        return round(most * expansion(self.config.model, self.config.model.points[self._draw()[0]]))
 
     def _learning_rate_share(self) -> float:
         training = self.config.training
@@ -200,9 +212,8 @@ class Trainer:
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One step of the optimisers; its figures."""
-        training, model = self.config.training, self.config.model
-        generator = torch.Generator().manual_seed(training.seed * 1_000_003 + self.step)
-        number = int(torch.randint(len(model.points), (), generator=generator))
+        training = self.config.training
+        number, generator = self._draw()
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * self._learning_rate_share()
         share = rate_share(self.step, self.steps, training.rate_warm_up)
@@ -245,7 +256,7 @@ class Trainer:
         point = model.points[number]
         hierarchy = hierarchy_of(batch, point, model.stages, model.neighbours, generator)
         frame = self._frame(batch, hierarchy, point)
-        y = self.model.analysis(hierarchy, frame.scale, frame.block, frame.centre)
+        y = self.model.analysis(hierarchy, frame.scale, frame.block, number, frame.centre)
         gain = self.model.gain(number)
         scaled = y * gain
         noisy = scaled + torch.rand(scaled.shape, generator=generator) - 0.5

@@ -87,6 +87,8 @@ def save_model(trained: Trained, path: Path) -> None:
     arrays |= {_FULL + "median": trained.median.numpy(), _FULL + "gain": trained.gain.numpy()}
     if model.context is not None:
         arrays[_FULL + "context.bias"] = model.context.bias.data.numpy()
+    if model.count_bias is not None:
+        arrays[_FULL + "count_bias"] = model.count_bias.data.numpy()
     for point, tables in enumerate(trained.tables):
         arrays |= tables.arrays(f"tables.{point}.")
     config = json.dumps(model.config.model_dump(mode="json"))
@@ -112,6 +114,8 @@ def load_model(path: Path) -> Trained:
         model.get_parameter(name).data = torch.from_numpy(arrays[_HALF + name].astype(np.float32))
     if model.context is not None:
         model.context.bias.data = torch.from_numpy(arrays[_FULL + "context.bias"].copy())
+    if model.count_bias is not None:
+        model.count_bias.data = torch.from_numpy(arrays[_FULL + "count_bias"].copy())
     tables = tuple(FrequencyTables.from_arrays(arrays, f"tables.{point}.") for point in range(len(config.points)))
     median, gain = (torch.from_numpy(arrays[_FULL + name].copy()) for name in ("median", "gain"))
     return Trained(model, tables, median, gain)
