@@ -35,8 +35,11 @@ _MAX_REPEATS_PER_BYTE = 1 << 20
 
 #: Steps of the coarse grid at the named rates, in voxels, and the halvings of the number of threshold blocks.
 _STEPS = {24: 3, 16: 2, 12: 2, 8: 1, 6: 1, 5: 1, 4: 0, 3: 0, 2: 0}
-#: Shares of the coarse voxels whose children are coded without loss, at the named rates above those.
-_REFINED_SHARES = (0.25, 0.6)
+#: Shares of the coarse voxels whose children are coded, and how likely an error may be that is not corrected, at the
+#: named rates above those.
+_REFINED = ((0.5, 0.3), (1.0, 0.3), (1.0, 0.1))
+#: Errors are bounded in steps of this; the bound for false points is the lower, to have as many as missing ones.
+_BAND_STEPS = 64
 
 Keys = npt.NDArray[np.int64]
 
@@ -49,7 +52,8 @@ class Header:
         bit_depth: of the cloud.
         step: side of a coarse voxel in voxels; 1 for lossless.
         base: which coder the coarse grid has.
-        refined: whether some blocks are coded without loss; with step 2.
+        refined: whether in some blocks the children of coarse voxels are coded; with step 2.
+        band: bound of their errors, in steps of 1 / (2 * _BAND_STEPS).
         block_bits: thresholds are for cubes of 64 * 2**block_bits voxels.
         stage_levels: level that the voxels between the grids passed, for each completion but the last.
         tag: first bytes of the hash of the weights.
@@ -59,6 +63,7 @@ class Header:
     step: int
     base: int
     refined: bool
+    band: int
     block_bits: int
     stage_levels: tuple[int, ...]
     tag: bytes
@@ -73,6 +78,7 @@ class Header:
             self.bit_depth,
             self.step,
             self.base | int(self.refined) << 1 | self.block_bits << 2,
+            *((self.band,) if self.refined else ()),
             *self.stage_levels,
         )
         return b"".join(put_varint(number) for number in numbers) + self.tag
@@ -99,7 +105,19 @@ class Header:
             )
         if flags & 2 and step != _REFINED_STEP:
             raise BitstreamError(f"header has refined blocks at step {step}, expected step {_REFINED_STEP}")
-        return cls(bit_depth, step, flags & 1, bool(flags & 2), flags >> 2, tuple(levels), tag)
+        band = 0
+        if flags & 2:
+            if not levels or levels[0] >= _BAND_STEPS:
+                raise BitstreamError(f"header has an error bound of {levels[:1]}, expected below {_BAND_STEPS}")
+            band = levels.pop(0)
+        return cls(bit_depth, step, flags & 1, bool(flags & 2), band, flags >> 2, tuple(levels), tag)
+
+    def bounds(self) -> tuple[int, int]:
+        """Probabilities, 16 fraction bits, between which children are coded."""
+        from ..entropy.logistic import PROBABILITY_ONE
+
+        low = self.band * PROBABILITY_ONE // (2 * _BAND_STEPS)
+        return low, PROBABILITY_ONE - 3 * low // 4
 
 
 class SparseCodec(Codec):
@@ -117,8 +135,8 @@ class SparseCodec(Codec):
         """Named by the step of the coarse grid, coarse to fine, and lossless."""
         lossy = [Rate(f"r{number:02d}", {"step": step, "optimise": "d1"}) for number, step in enumerate(_STEPS, 1)]
         refined = [
-            Rate(f"r{number:02d}", {"step": _REFINED_STEP, "refine": share, "optimise": "d1"})
-            for number, share in enumerate(_REFINED_SHARES, len(lossy) + 1)
+            Rate(f"r{number:02d}", {"step": _REFINED_STEP, "refine": share, "error": error, "optimise": "d1"})
+            for number, (share, error) in enumerate(_REFINED, len(lossy) + 1)
         ]
         return [*lossy, *refined, Rate("lossless", {"step": 1}, lossless=True)]
 
@@ -154,7 +172,7 @@ class SparseCodec(Codec):
         points = np.asarray(cloud.points, np.int32)
         base = _distinct(keys_of(points // step))
         occupancy, coder, bits = _encode_base(base, weights)
-        header = Header(cloud.bit_depth, step, coder, asked.refine > 0, asked.block_bits, (), self._tag())
+        header = Header(cloud.bit_depth, step, coder, asked.refine > 0, asked.band, asked.block_bits, (), self._tag())
         if not stages:
             repeats = b""
             if len(base) < len(points):
@@ -209,9 +227,9 @@ class SparseCodec(Codec):
             of_node = _block_of_nodes(base, header)
             mask = _worst(choice.error_sq, np.bincount(of_node, minlength=blocks), asked.refine)
             skipped = (~mask[of_node]).astype(np.uint8)
-            payload, refined_bits = encode_children(base, fine, skipped, weights.experience)
+            payload, refined_bits, known = encode_children(base, fine, skipped, header.bounds(), weights.experience)
             refinement = np.packbits(mask).tobytes() + payload
-            found = found.with_known(mask[block], fine)
+            found = found.with_known(mask[block], known)
             choice = chosen_levels(found, points, block, blocks, bits + refined_bits, normals)
         encoder = SymbolEncoder()
         encode_thresholds(choice.levels, encoder)
@@ -294,8 +312,9 @@ class SparseCodec(Codec):
             raise BitstreamError(f"refinement has {len(refinement)} bytes, expected at least {size}")
         mask = np.unpackbits(np.frombuffer(refinement[:size], np.uint8), count=blocks).astype(np.bool_)
         skipped = (~mask[_block_of_nodes(base, header)]).astype(np.uint8)
-        fine = decode_children(refinement[size:], base, skipped, self._weights().experience)
-        return found.with_known(mask[block], fine)
+        experience = self._weights().experience
+        known = decode_children(refinement[size:], base, skipped, header.bounds(), experience)
+        return found.with_known(mask[block], known)
 
     def sections(self, data: bytes) -> dict[str, int]:
         """Bytes of container, header, occupancy of the coarse grid, thresholds, multiplicities."""
@@ -331,6 +350,7 @@ class _Asked:
     step: int
     block_bits: int
     refine: float
+    band: int
     optimise: Literal["d1", "d2"]
 
     @classmethod
@@ -350,10 +370,13 @@ class _Asked:
         refine = rate.parameters.get("refine", 0.0)
         if not isinstance(refine, int | float) or not 0 <= refine <= 1 or (refine and step != _REFINED_STEP):
             raise CodecError(f"refine must be 0 to 1, and 0 unless step is {_REFINED_STEP}; got {refine!r}")
+        error = rate.parameters.get("error", 0.0)
+        if not isinstance(error, int | float) or not 0 <= error < 0.5:
+            raise CodecError(f"error must be 0 to below 0.5, got {error!r}")
         optimise = rate.parameters.get("optimise", "d1")
         if optimise not in ("d1", "d2"):
             raise CodecError(f"optimise must be d1 or d2, got {optimise!r}")
-        return cls(step, block_bits, float(refine), optimise)  # type: ignore[arg-type]
+        return cls(step, block_bits, float(refine), int(error * 2 * _BAND_STEPS), optimise)  # type: ignore[arg-type]
 
 
 def _trimmed(sections: list[bytes]) -> list[bytes]:

@@ -36,6 +36,8 @@ _AXIS = (1 << KEY_BITS) - 1
 
 # Outcomes of `code_level`.
 OK, TOO_MANY, EXHAUSTED = 0, 1, 2
+#: The band in which every child is coded.
+LOSSLESS = (0, PROBABILITY_ONE)
 
 # The network: rows of weights, one group for each kind of pattern.  A window of five children has 32 patterns.
 _SLICES = 0  # five rows one slice back
@@ -395,6 +397,7 @@ def code_level(
     nodes: npt.NDArray[np.int64],
     full_children: npt.NDArray[np.int64],
     skipped: npt.NDArray[np.uint8],
+    band: tuple[int, int],
     child_limit: int,
     model: Model,
     coder: npt.NDArray[np.int64],
@@ -407,6 +410,8 @@ def code_level(
         nodes: sorted keys of the nodes.
         full_children: encoder: sorted keys of children, at least those of `nodes`; decoder: anything.
         skipped: 1 for each node whose children are not coded.
+        band: probabilities, 16 fraction bits, below and above which a child is not coded: it is taken to be empty, or
+            occupied, and what follows sees it so.
         child_limit: more children than this are an error.
         model: adaptive state.
         coder: state of the arithmetic coder.
@@ -428,6 +433,7 @@ def code_level(
     reference = 0
     bits = 0.0
     contexts, patterns = model.contexts, model.patterns
+    low, high = band
     slab = 0
     while slab < keys.shape[0]:
         z = keys[slab] >> KEY_BITS
@@ -590,15 +596,20 @@ def code_level(
                                 model.selected[5] = _SELECT_SIBLINGS + own
                                 probability = _mix(model, parity, guess)
                                 one = min(max(probability, MIN_PROBABILITY), PROBABILITY_ONE - MIN_PROBABILITY)
-                                if decoding:
-                                    bit = decode(coder, stream, one)
+                                if one < low:
+                                    bit = 0
+                                elif one > high:
+                                    bit = 1
                                 else:
-                                    encode(coder, stream, bit, one)
-                                    bits -= np.log2((one if bit else PROBABILITY_ONE - one) / PROBABILITY_ONE)
-                                target = PROBABILITY_ONE if bit else 0
-                                _teach_network(model, target - model.squash[guess + STRETCH_LIMIT])
-                                _teach_mixers(model, parity, bit, probability)
-                                model.decisions[0] += 1
+                                    if decoding:
+                                        bit = decode(coder, stream, one)
+                                    else:
+                                        encode(coder, stream, bit, one)
+                                        bits -= np.log2((one if bit else PROBABILITY_ONE - one) / PROBABILITY_ONE)
+                                    target = PROBABILITY_ONE if bit else 0
+                                    _teach_network(model, target - model.squash[guess + STRETCH_LIMIT])
+                                    _teach_mixers(model, parity, bit, probability)
+                                    model.decisions[0] += 1
                             if bit:
                                 occupancy[i] |= 1 << parity
                                 children[child_count] = key

@@ -17,7 +17,7 @@ from ..cloud import MAX_BIT_DEPTH
 from ..container import get_varint, put_varint
 from ..entropy.binary import decoder_state, encoder_state, finish
 from ..errors import BitstreamError
-from .kernel import EXHAUSTED, KEY_BITS, MIN_PROBABILITY, OK, TOO_MANY, Model, code_level, new_model
+from .kernel import EXHAUSTED, KEY_BITS, LOSSLESS, MIN_PROBABILITY, OK, TOO_MANY, Model, code_level, new_model
 
 #: What of a model training changes, and a cloud starts with.
 TRAINED = ("hidden", "output", "updates", "mixers", "final")
@@ -75,7 +75,7 @@ def learn(leaves: Keys, model: Model) -> float:
     """Let a model learn from a set of voxels (sorted keys); the bits that it took."""
     coder, stream = _writer(levels := levels_of(leaves))
     return sum(
-        code_level(False, above, below, _none(above), len(leaves), model, coder, stream)[2]
+        code_level(False, above, below, _none(above), LOSSLESS, len(leaves), model, coder, stream)[2]
         for above, below in itertools.pairwise(levels)
     )
 
@@ -89,7 +89,9 @@ def encode_keys(leaves: Keys, experience: Experience) -> tuple[bytes, float]:
     coder, stream = _writer(levels)
     predicted_bits = 0.0
     for above, below in itertools.pairwise(levels):
-        predicted_bits += code_level(False, above, below, _none(above), len(leaves), model, coder, stream)[2]
+        predicted_bits += code_level(False, above, below, _none(above), LOSSLESS, len(leaves), model, coder, stream)[
+            2
+        ]
     head = bytes([len(levels) - 1]) + put_varint(len(leaves))
     return head + finish(coder, stream), predicted_bits
 
@@ -115,7 +117,7 @@ def decode_keys(data: bytes, experience: Experience) -> Keys:
     coder = decoder_state(payload)
     nodes, none = np.zeros(1, np.int64), np.empty(0, np.int64)
     for _ in range(depth):
-        outcome, nodes, _ = code_level(True, nodes, none, _none(nodes), count, model, coder, payload)
+        outcome, nodes, _ = code_level(True, nodes, none, _none(nodes), LOSSLESS, count, model, coder, payload)
         if outcome == TOO_MANY:
             raise BitstreamError(f"occupancy holds more than the {count} voxels that it declares")
         if outcome == EXHAUSTED:
@@ -126,19 +128,33 @@ def decode_keys(data: bytes, experience: Experience) -> Keys:
 
 
 def encode_children(
-    nodes: Keys, children: Keys, skipped: npt.NDArray[np.uint8], experience: Experience
-) -> tuple[bytes, float]:
-    """Code the children of those of the `nodes` (sorted keys) that are not skipped; also the predicted bits."""
+    nodes: Keys, children: Keys, skipped: npt.NDArray[np.uint8], band: tuple[int, int], experience: Experience
+) -> tuple[bytes, float, Keys]:
+    """Code the children of those of the `nodes` (sorted keys) that are not skipped.
+
+    Args:
+        nodes: sorted keys.
+        children: sorted keys, all that there are.
+        skipped: (nodes,) 1 for a node to leave out.
+        band: `LOSSLESS`, or that of `code_level`, outside of which children are guessed.
+        experience: what coding starts from.
+
+    Returns:
+        The string, the predicted bits, and the children that the decoder will find.
+    """
     if skipped.all():
-        return b"", 0.0
+        return b"", 0.0, np.empty(0, np.int64)
     model = experience.model(len(nodes))
     coder, stream = _writer([nodes, children])
     wanted = children[~skipped[np.searchsorted(nodes, children >> 1 & _PARENT_MASK)].astype(np.bool_)]
-    bits = code_level(False, nodes, wanted, skipped, len(wanted), model, coder, stream)[2]
-    return put_varint(len(wanted)) + finish(coder, stream), bits
+    limit = 8 * len(nodes)
+    _, found, bits = code_level(False, nodes, wanted, skipped, band, limit, model, coder, stream)
+    return put_varint(len(found)) + finish(coder, stream), bits, found
 
 
-def decode_children(data: bytes, nodes: Keys, skipped: npt.NDArray[np.uint8], experience: Experience) -> Keys:
+def decode_children(
+    data: bytes, nodes: Keys, skipped: npt.NDArray[np.uint8], band: tuple[int, int], experience: Experience
+) -> Keys:
     """What `encode_children` coded, sorted.
 
     Raises:
@@ -151,7 +167,7 @@ def decode_children(data: bytes, nodes: Keys, skipped: npt.NDArray[np.uint8], ex
         raise BitstreamError(f"{count} voxels cannot be in {len(nodes)} nodes")
     payload = np.frombuffer(data, np.uint8, offset=position).copy()
     state = experience.model(len(nodes)), decoder_state(payload)
-    outcome, children, _ = code_level(True, nodes, np.empty(0, np.int64), skipped, count, *state, payload)
+    outcome, children, _ = code_level(True, nodes, np.empty(0, np.int64), skipped, band, count, *state, payload)
     if outcome != OK or len(children) != count:
         raise BitstreamError(f"{count} voxels were declared, but the string holds others")
     return children

@@ -21,7 +21,7 @@ RATES = [
     Rate("middle", {"step": 4}),
     Rate("odd", {"step": 3}),
     Rate("fine", {"step": 2}),
-    Rate("refined", {"step": 2, "refine": 0.4, "block_bits": 0}),
+    Rate("refined", {"step": 2, "refine": 0.4, "error": 0.2, "block_bits": 0}),
     Rate("lossless", {"step": 1}, lossless=True),
 ]
 shipped = pytest.mark.skipif(not weights_path(SHIPPED).exists(), reason="no weights in this checkout")
@@ -170,7 +170,7 @@ def test_streams_of_other_weights_are_refused(codec, cloud):
 @pytest.mark.parametrize(
     "parameters",
     [{}, {"step": 0}, {"step": 65}, {"step": 7}, {"step": 4, "refine": 0.5}, {"step": 2, "refine": 2.0},
-     {"step": 2, "optimise": "d3"}, {"step": 2, "block_bits": 9}],
+     {"step": 2, "refine": 1.0, "error": 0.5}, {"step": 2, "optimise": "d3"}, {"step": 2, "block_bits": 9}],
 )  # fmt: skip
 def test_rates_are_checked(parameters, codec, cloud):
     with pytest.raises(CodecError):
