@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,7 +147,7 @@ class DpccCodec(Codec):
             made_grid.append(_latent_grid(cloud, xyz, latents, share))
             return _origin(*made_grid[0]), _step(*made_grid[0])
 
-        coded, points = analyse(trained, xyz, point, grid)
+        coded, points = analyse(trained, xyz, point, grid, _distinct_counter(cloud.bit_depth))
         occupancy, cell_bits = _encode_cells(coded.latents)
         symbols, feature_bits = encode_symbols(trained, coded)
         header = Header(*made_grid[0][:1], point, made_grid[0][1], coded.shift, len(points), self._tag())
@@ -318,19 +319,29 @@ def _cloud(header: Header, points: Floats, strays: npt.NDArray[Any]) -> PointClo
     Raises:
         BitstreamError: a point is beyond the range of the cloud's precision.
     """
-    from ..octree.occupancy import distinct, keys_of, points_of
+    from ..octree.occupancy import points_of
 
     grid = header.grid
     if isinstance(grid, VoxelGrid):
-        last = (1 << grid.bit_depth) - 1
-        voxels = np.clip(np.floor(points + 0.5), 0, last).astype(np.int64)
-        return PointCloud(points_of(distinct(keys_of(voxels))), grid.bit_depth)
+        return PointCloud(points_of(_voxel_keys(points, grid.bit_depth)), grid.bit_depth)
     kind = np.float64 if grid.double else np.float32
     with np.errstate(over="ignore"):
         real = np.concatenate([points.astype(kind), strays.astype(kind)])
     if not np.isfinite(real).all():
         raise BitstreamError("decoded points are not finite")
     return PointCloud(real)
+
+
+def _voxel_keys(points: Floats, bit_depth: int) -> npt.NDArray[np.int64]:
+    """Sorted keys of the voxels that points fall in."""
+    from ..octree.occupancy import distinct, keys_of
+
+    return distinct(keys_of(np.clip(np.floor(points + 0.5), 0, (1 << bit_depth) - 1).astype(np.int64)))
+
+
+def _distinct_counter(bit_depth: int | None) -> Callable[[Floats], int]:
+    """How many points are left of decoded ones: all, unless voxels merge."""
+    return len if bit_depth is None else lambda points: len(_voxel_keys(points, bit_depth))
 
 
 def _small_cloud(grid: VoxelGrid | RealGrid, cells: npt.NDArray[np.int32], sections: list[bytes]) -> PointCloud:

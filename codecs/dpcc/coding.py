@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from ..entropy.rangecoder import SymbolDecoder, SymbolEncoder
 from .config import expansion
 from .hierarchy import Floats, Latents, build
-from .model import children_of, neighbourhood_tensors
+from .model import State, children_of, neighbourhood_tensors
 from .sampling import split
 from .weights import Trained
 
@@ -23,6 +24,8 @@ LEAST_LATENTS = 16
 #: Children of the last stage are shifted by multiples of 1/64 before rounding.
 SHIFT_STEPS = 64
 MAX_SHIFT = 127
+#: Shifts that the encoder tries, to end with as many points as there were.
+_SHIFTS_TRIED = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +54,9 @@ def operating_point(trained: Trained, wanted: int, points: int) -> int | None:
 
 
 @torch.no_grad()
-def analyse(trained: Trained, xyz: Floats, point: int, grid: Any) -> tuple[Coded, Floats]:
+def analyse(
+    trained: Trained, xyz: Floats, point: int, grid: Any, distinct: Callable[[Floats], int] = len
+) -> tuple[Coded, Floats]:
     """Code distinct points; also the cloud that the decoder will make of it, (n, 3).
 
     Args:
@@ -59,6 +64,7 @@ def analyse(trained: Trained, xyz: Floats, point: int, grid: Any) -> tuple[Coded
         xyz: (n, 3), in an order that depends on the points alone.
         point: number of the operating point.
         grid: as for `hierarchy.build`.
+        distinct: how many points of a decoded cloud are left when voxels merge.
     """
     config = trained.config
     workers = torch.get_num_threads()
@@ -71,16 +77,38 @@ def analyse(trained: Trained, xyz: Floats, point: int, grid: Any) -> tuple[Coded
     neighbourhood = neighbourhood_tensors(latents, config.context_neighbours)
     y = trained.model.analysis(hierarchy, neighbourhood[2].numpy(), block, point)
     symbols = torch.floor(y * trained.gain[point] - trained.median[point] + 0.5).to(torch.int32)
-    shifts = []
-
-    def choose(counts: torch.Tensor) -> float:
-        shifts.append(best_shift(counts, len(xyz), config.max_children))
-        return shifts[0] / SHIFT_STEPS
-
-    made = trained.model.synthesis(
-        _features(trained, symbols, point), torch.from_numpy(latents.xyz), neighbourhood, point, choose
+    state = _before_last(
+        trained, _features(trained, symbols, point), torch.from_numpy(latents.xyz), neighbourhood, point, None
     )
-    return Coded(latents, symbols.numpy(), point, shifts[0]), made[-1].xyz.numpy()
+    counts = trained.model.counts(state)
+    target = len(xyz)
+    tried: dict[int, tuple[int, Floats]] = {}
+    for _ in range(_SHIFTS_TRIED):
+        shift = best_shift(counts, target, config.max_children)
+        if shift in tried:
+            break
+        made = trained.model.advance(state, shift / SHIFT_STEPS)[0].xyz.numpy()
+        left = distinct(made)
+        tried[shift] = (abs(left - len(xyz)), made)
+        # Where voxels merge, as many more have to be grown.
+        target = round(target * len(xyz) / max(left, 1))
+    shift = min(tried, key=lambda one: (tried[one][0], one))
+    return Coded(latents, symbols.numpy(), point, shift), tried[shift][1]
+
+
+def _before_last(
+    trained: Trained,
+    features: torch.Tensor,
+    xyz: torch.Tensor,
+    neighbourhood: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    point: int,
+    most: int | None,
+) -> State:
+    """The decoder before its last stage."""
+    state = trained.model.start(features, xyz, neighbourhood, point)
+    for _ in range(trained.config.stages - 1):
+        _, state = trained.model.advance(state, most=most)
+    return state
 
 
 def best_shift(counts: torch.Tensor, points: int, most: int) -> int:
@@ -111,15 +139,16 @@ def synthesise(trained: Trained, coded: Coded, points: int) -> Floats:
         TooManyError: there would be more.
     """
     neighbourhood = neighbourhood_tensors(coded.latents, trained.config.context_neighbours)
-    made = trained.model.synthesis(
+    state = _before_last(
+        trained,
         _features(trained, torch.from_numpy(coded.symbols), coded.point),
         torch.from_numpy(coded.latents.xyz),
         neighbourhood,
         coded.point,
-        lambda _: coded.shift / SHIFT_STEPS,
         points,
     )
-    return made[-1].xyz.numpy()
+    xyz: Floats = trained.model.advance(state, coded.shift / SHIFT_STEPS, points)[0].xyz.numpy()
+    return xyz
 
 
 def _features(trained: Trained, symbols: torch.Tensor, point: int) -> torch.Tensor:

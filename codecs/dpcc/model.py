@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +20,6 @@ _IN_FEATURES = 3
 _INIT_SCALE = 4.0
 #: Rows worked on at a time outside training, to bound memory.
 _ROWS = 1 << 15
-
-Choice = Callable[[Tensor], float]
 
 
 class TooManyError(ValueError):
@@ -44,6 +41,27 @@ class Grown:
     counts: Tensor
     parent: Tensor
     latent: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where the decoder stands.
+
+    Attributes:
+        stage: number of the next stage.
+        x: (n, decoder_dim) features of the points so far.
+        xyz: (n, 3) their places, float64.
+        latent: (n,) latent that each descends from.
+        scale: (m,) of the latents, float64.
+        point: number of the operating point.
+    """
+
+    stage: int
+    x: Tensor
+    xyz: Tensor
+    latent: Tensor
+    scale: Tensor
+    point: int
 
 
 class Context(nn.Module):
@@ -197,48 +215,62 @@ class PointModel(nn.Module):
         return max(rows, 1) if self.training or self.config.norm == "patch" else _ROWS
 
     def synthesis(
-        self,
-        y: Tensor,
-        xyz: Tensor,
-        neighbourhood: tuple[Tensor, Tensor, Tensor],
-        point: int,
-        choose: Choice | None = None,
-        most: int | None = None,
+        self, y: Tensor, xyz: Tensor, neighbourhood: tuple[Tensor, Tensor, Tensor], point: int
     ) -> list[Grown]:
-        """Grow the cloud.
+        """Grow the cloud: `start`, and `advance` through all stages; the cloud is the last.
 
         Args:
             y: (m, dim) features of the latents, the gain undone.
             xyz: (m, 3) float64 places of the latents.
             neighbourhood: rows, relative places and scales (float64) of `Latents.neighbourhood`.
             point: number of the operating point.
-            choose: given the real-valued counts of the last stage, what is added to them before they are rounded.
-            most: points that may come out.
-
-        Returns:
-            The stages, the cloud last.
-
-        Raises:
-            TooManyError: a stage has more points than `most`; nothing was allocated for them.
         """
+        state = self.start(y, xyz, neighbourhood, point)
+        stages = []
+        for _ in self.decoder:
+            made, state = self.advance(state)
+            stages.append(made)
+        return stages
+
+    def start(self, y: Tensor, xyz: Tensor, neighbourhood: tuple[Tensor, Tensor, Tensor], point: int) -> State:
+        """What the first stage grows from; arguments as of `synthesis`."""
         near, relative, scale = neighbourhood
         x = y if self.context is None else self.context(y, near, relative, point)
-        latent = torch.arange(len(y))
-        stages = []
-        for number, layer in enumerate(self.decoder):
-            if not isinstance(layer, Upsample):
-                raise TypeError(f"expected a stage of the decoder, got {type(layer).__name__}")
-            counts = layer.counts(x, None if self.count_bias is None else self.count_bias[point, number])
-            shift = choose(counts) if choose is not None and number + 1 == len(self.decoder) else 0.0
-            whole = children_of(counts.detach(), shift, layer.max_children)
-            if most is not None and int(whole.sum()) > most:
-                raise TooManyError(f"stage {number + 1} grows {int(whole.sum())} points, expected at most {most}")
-            parent, sibling = family(whole)
-            moved, x = self._grow(layer, x, parent, sibling)
-            latent = latent[parent]
-            xyz = xyz[parent] + moved.double() * (scale[latent] * self.stage_scale(point, number))[:, None]
-            stages.append(Grown(xyz, counts, parent, latent))
-        return stages
+        return State(0, x, xyz, torch.arange(len(y)), scale, point)
+
+    def counts(self, state: State) -> Tensor:
+        """How many children each point should have in the next stage, real numbers."""
+        bias = None if self.count_bias is None else self.count_bias[state.point, state.stage]
+        return self._layer(state).counts(state.x, bias)
+
+    def advance(self, state: State, shift: float = 0.0, most: int | None = None) -> tuple[Grown, State]:
+        """One stage.
+
+        Args:
+            state: where it starts.
+            shift: added to the numbers of children before they are rounded, to meet a number of points.
+            most: points that may come out.
+
+        Raises:
+            TooManyError: there would be more than `most`; nothing was allocated for them.
+        """
+        layer = self._layer(state)
+        counts = self.counts(state)
+        whole = children_of(counts.detach(), shift, layer.max_children)
+        if most is not None and int(whole.sum()) > most:
+            raise TooManyError(f"stage {state.stage + 1} grows {int(whole.sum())} points, expected at most {most}")
+        parent, sibling = family(whole)
+        moved, x = self._grow(layer, state.x, parent, sibling)
+        latent = state.latent[parent]
+        scale = state.scale[latent] * self.stage_scale(state.point, state.stage)
+        xyz = state.xyz[parent] + moved.double() * scale[:, None]
+        return Grown(xyz, counts, parent, latent), replace(state, stage=state.stage + 1, x=x, xyz=xyz, latent=latent)
+
+    def _layer(self, state: State) -> Upsample:
+        layer = self.decoder[state.stage]
+        if not isinstance(layer, Upsample):
+            raise TypeError(f"expected a stage of the decoder, got {type(layer).__name__}")
+        return layer
 
     def _grow(self, layer: Upsample, x: Tensor, parent: Tensor, sibling: Tensor) -> tuple[Tensor, Tensor]:
         if self.training or len(parent) <= _ROWS:

@@ -173,7 +173,8 @@ class Trainer:
             if now - saved > training.checkpoint_s or self.step == end:
                 self.save()
                 saved = time.monotonic()
-        ledger.plot(self.folder / "ledger.png", ("loss", "chamfer_loss", "noise_bpp", "learning_rate"))
+        if self.step == self.steps:
+            ledger.plot(self.folder / "ledger.png", ("loss", "chamfer_loss", "noise_bpp", "learning_rate"))
 
     def _place(self) -> dict[str, float | int]:
         return {

@@ -239,6 +239,7 @@ def test_the_card_tells_of_the_weights(codec):
     assert card.training_files_sha256
 
 
-def test_conformance(codec, weights):
+def test_conformance(codec, weights, monkeypatch):
+    monkeypatch.setattr("pccbench.codecs.dpcc.codec._RATES", 1)
     results = check_codec(codec, fresh=lambda: DpccCodec(weights), n_flipped_bits=6)
     assert not failures(results)

@@ -85,12 +85,12 @@ def test_quantiles_have_a_loss_of_their_own():
     bottleneck = QuantileBottleneck(2)
     assert count(bottleneck) == 2 * 61
     optimiser = torch.optim.Adam([bottleneck.quantiles], lr=0.1)
-    before = float(bottleneck.auxiliary_loss())
+    before = bottleneck.auxiliary_loss().item()
     for _ in range(60):
         optimiser.zero_grad()
         bottleneck.auxiliary_loss().backward()
         optimiser.step()
-    assert float(bottleneck.auxiliary_loss()) < before
+    assert bottleneck.auxiliary_loss().item() < before
     assert all(parameter.grad is None for parameter in bottleneck.distribution())
     assert all(parameter.requires_grad for parameter in bottleneck.distribution())
 
