@@ -442,9 +442,7 @@ def _block_of_nodes(base: Keys, header: Header) -> npt.NDArray[np.int64]:
 
 def _cloud(found: Candidates, level: npt.NDArray[np.uint8], header: Header) -> PointCloud:
     """The cloud of the voxels that pass."""
-    from ..deepcompress.cells import points_of
-
-    return PointCloud(points_of(found.positions, found.passing(level)), bit_depth=header.bit_depth)
+    return PointCloud(found.passing(level), bit_depth=header.bit_depth)
 
 
 def _lossless(base: Keys, sections: list[bytes], header: Header) -> PointCloud:

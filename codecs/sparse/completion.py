@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from numba import njit
 
-from ..deepcompress.cells import CELL_SIDE, CELL_VOXELS, cells_of, keys_of, morton_of_raster, points_of
+from ..deepcompress.cells import CELL_SIDE, CELL_VOXELS, cells_of, keys_of, morton_of_raster, voxel_offsets
 from ..deepcompress.decision import THRESHOLDS
 from ..deepcompress.upsampler import at_positions
 from .neighbours import neighbours_of, windows_of
@@ -24,7 +24,7 @@ _AXIS_BITS = 21
 _AXIS = (1 << _AXIS_BITS) - 1
 _LOWEST, _STEP = float(THRESHOLDS[0]), float(THRESHOLDS[1] - THRESHOLDS[0])
 #: Coarse voxels whose logits exist at a time.
-_CHUNK_ROWS = 8192
+_CHUNK_ROWS = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +39,14 @@ class Candidates:
     positions: npt.NDArray[np.int32]
     levels: npt.NDArray[np.uint8]
 
-    def passing(self, level: npt.NDArray[np.uint8] | int) -> npt.NDArray[np.uint8]:
-        """Packed masks (n, 64) of the voxels that pass more thresholds than `level`, one number or one a cell."""
-        least = level if isinstance(level, int) else level[:, None]
-        return np.packbits(self.levels > least, axis=1)
+    def passing(self, level: npt.NDArray[np.uint8] | int) -> npt.NDArray[np.int32]:
+        """Voxels (m, 3) that pass more thresholds than `level`, one number or one a cell."""
+        least = np.full(len(self.levels), level, np.uint8) if isinstance(level, int) else level
+        return _collect(self.positions, self.levels, least, voxel_offsets())
 
     def keys_passing(self, level: int) -> Keys:
         """Sorted keys of the voxels that pass more thresholds than `level`."""
-        return np.sort(keys_of(points_of(self.positions, self.passing(level))))
+        return np.sort(keys_of(self.passing(level)))
 
     def with_known(self, known: npt.NDArray[np.bool_], keys: Keys) -> Candidates:
         """The same, but in the cells of `known` (n,) only the voxels with these keys pass, and they do always."""
@@ -99,6 +99,23 @@ def _logits(keys: Keys, factor: int, model: SurfaceModel) -> Iterator[tuple[slic
     for start in range(0, len(keys), _CHUNK_ROWS):
         piece = slice(start, min(start + _CHUNK_ROWS, len(keys)))
         yield piece, model.logits_of(features[piece], factor).numpy()
+
+
+@njit(cache=True)
+def _collect(positions, levels, least, offsets):  # type: ignore[no-untyped-def]
+    """Coordinates of the voxels above the level of their cell."""
+    total = 0
+    for row in range(len(levels)):
+        total += np.sum(levels[row] > least[row])
+    points = np.empty((total, 3), np.int32)
+    place = 0
+    for row in range(len(levels)):
+        for voxel in range(levels.shape[1]):
+            if levels[row, voxel] > least[row]:
+                for axis in range(3):
+                    points[place, axis] = positions[row, axis] * CELL_SIDE + offsets[voxel, axis]
+                place += 1
+    return points
 
 
 @njit(cache=True)
