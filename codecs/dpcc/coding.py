@@ -26,6 +26,7 @@ SHIFT_STEPS = 64
 MAX_SHIFT = 127
 #: Shifts that the encoder tries, to end with as many points as there were.
 _SHIFTS_TRIED = 3
+_NEAR_SHARE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +91,8 @@ def analyse(
         made = trained.model.advance(state, shift / SHIFT_STEPS)[0].xyz.numpy()
         left = distinct(made)
         tried[shift] = (abs(left - len(xyz)), made)
+        if abs(left - len(xyz)) <= _NEAR_SHARE * len(xyz):
+            break
         # Where voxels merge, as many more have to be grown.
         target = round(target * len(xyz) / max(left, 1))
     shift = min(tried, key=lambda one: (tried[one][0], one))

@@ -204,13 +204,22 @@ class Offset(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs) -> (n, 3) float32, in units of the scale."""
-        share = self.softmax(self.weights(x))
-        table = torch.from_numpy(directions())
-        # Multiples of 2**-22, below 2: exact in float64 in any order once the softmax is frozen.
-        mixed = (share.double() @ table).float() if self.softmax.frozen else share @ table.float()
+        scores = self.weights(x)
+        if self.softmax.frozen:
+            mixed = self._exactly(scores)
+        else:
+            mixed = self.softmax(scores) @ torch.from_numpy(directions()).float()
         a, b, c = mixed[:, 0], mixed[:, 1], mixed[:, 2]
         size = torch.sqrt(a * a + b * b + c * c + _SMALL)  # the root of nothing has no gradient
         return mixed / size[:, None] * self.length(x)
+
+    def _exactly(self, scores: Tensor) -> Tensor:
+        """`softmax` and the sum of directions, exact: multiples of 2**-22, below 2, in float64."""
+        from .mixing import mixed
+
+        table = self.softmax._table.numpy()
+        made = mixed(scores.numpy(), table, self.softmax._STEP_BITS, self.softmax.bits, directions())
+        return torch.from_numpy(made)
 
 
 class Upsample(nn.Module):

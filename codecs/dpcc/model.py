@@ -19,7 +19,7 @@ _IN_FEATURES = 3
 #: Bottlenecks of several operating points start narrower: gains make the features what they need.
 _INIT_SCALE = 4.0
 #: Rows worked on at a time outside training, to bound memory.
-_ROWS = 1 << 15
+_ROWS = 1 << 13
 
 
 class TooManyError(ValueError):

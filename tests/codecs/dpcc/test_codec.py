@@ -20,16 +20,17 @@ DECODE = """
 import sys, torch
 from pathlib import Path
 from pccbench.codecs.dpcc.codec import DpccCodec
-torch.set_num_threads(int(sys.argv[3]))
 codec = DpccCodec(Path(sys.argv[1]))
-for name in sys.argv[4:]:
-    print(codec.decode((Path(sys.argv[2]) / name).read_bytes()).geometry_sha256())
+for threads in (1, 2):
+    torch.set_num_threads(threads)
+    for name in sys.argv[3:]:
+        print(codec.decode((Path(sys.argv[2]) / name).read_bytes()).geometry_sha256())
 """
 
 
 @pytest.fixture(autouse=True)
 def _three_points(monkeypatch):
-    monkeypatch.setattr("pccbench.codecs.dpcc.codec._RATES", 3)
+    monkeypatch.setattr("pccbench.codecs.dpcc.codec._RATES", ((1, 1.25), (2, 1.0), (3, 0.6)))
 
 
 def test_a_fresh_process_decodes_what_the_encoder_expects(codec, weights, cloud, real_cloud, tmp_path):
@@ -42,15 +43,14 @@ def test_a_fresh_process_decodes_what_the_encoder_expects(codec, weights, cloud,
             expected.append(data.reconstruction_sha256)
             assert sum(codec.sections(data).values()) == len(data)
     names = [f"{kind}-{rate.name}" for kind in ("voxels", "real") for rate in rates]
-    for threads in ("1", "2"):
-        done = subprocess.run(
-            [sys.executable, "-c", DECODE, str(weights), str(tmp_path), threads, *names],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=tmp_path,
-        )
-        assert done.stdout.split() == expected
+    done = subprocess.run(
+        [sys.executable, "-c", DECODE, str(weights), str(tmp_path), *names],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert done.stdout.split() == expected * 2
 
 
 def test_a_b_a_and_threads_give_the_same_bytes(codec, cloud, real_cloud):
@@ -159,6 +159,8 @@ def test_what_cannot_be_coded_is_one_line(codec, tmp_path):
         codec.encode(PointCloud(np.array([[1e200, 0, 0], [0, 0, 0]])), codec.rates()[0])
     with pytest.raises(CodecError, match="needs point 1 to 3 in rate 'r09', got 9"):
         codec.encode(EDGES["one"], type(codec.rates()[0])("r09", {"point": 9}))
+    with pytest.raises(CodecError, match="grid_share above 0"):
+        codec.encode(EDGES["one"], type(codec.rates()[0])("r01", {"point": 1, "grid_share": 0}))
     with pytest.raises(CodecUnavailableError, match="bench train dpcc"):
         DpccCodec(tmp_path)
 
@@ -240,6 +242,6 @@ def test_the_card_tells_of_the_weights(codec):
 
 
 def test_conformance(codec, weights, monkeypatch):
-    monkeypatch.setattr("pccbench.codecs.dpcc.codec._RATES", 1)
+    monkeypatch.setattr("pccbench.codecs.dpcc.codec._RATES", ((1, 1.0),))
     results = check_codec(codec, fresh=lambda: DpccCodec(weights), n_flipped_bits=6)
     assert not failures(results)

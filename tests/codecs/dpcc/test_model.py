@@ -6,7 +6,9 @@ from torch import nn
 from pccbench.codecs.dpcc.bottleneck import QuantileBottleneck
 from pccbench.codecs.dpcc.config import ModelConfig
 from pccbench.codecs.dpcc.layers import Norm, Upsample, directions, family
+from pccbench.codecs.dpcc.mixing import mixed
 from pccbench.codecs.dpcc.model import PointModel, children_of
+from pccbench.codecs.entropy.exact import ExactSoftmax
 
 
 def count(module):
@@ -33,6 +35,17 @@ def test_directions_are_unit_vectors_and_zero():
     assert gaps.min() > 0.5
     assert np.abs(table.sum(0)).max() < 1e-3
     assert (table * 4096 == np.round(table * 4096)).all()
+
+
+def test_compiled_mixing_is_the_exact_softmax_bit_for_bit():
+    softmax = ExactSoftmax(bits=10)
+    softmax.freeze()
+    scores = torch.randn(3000, 43, generator=torch.Generator().manual_seed(3)) * 4
+    scores[0], scores[1, 5:] = 0.0, -1e6
+    table = torch.from_numpy(directions())
+    expected = (softmax(scores).double() @ table).float().numpy()
+    found = mixed(scores.numpy(), softmax._table.numpy(), softmax._STEP_BITS, softmax.bits, directions())
+    assert (found == expected).all()
 
 
 def test_norm_over_a_patch_is_group_norm_of_one_group():
