@@ -8,6 +8,7 @@ surfaces look alike at all of them; each factor has a head of its own.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,11 +80,23 @@ class Block(nn.Module):
             return x + self.out(torch.relu(self.around(Gather.apply(h, neighbours))))
         # The gathered rows are many times as large as the features: in use, only a piece of them exists at a time.
         padded = torch.cat([h, h.new_zeros(1, h.shape[1])])
-        pieces = [
-            self.out(torch.relu(self.around(padded.index_select(0, piece.reshape(-1)).view(len(piece), -1))))
-            for piece in neighbours.split(_CHUNK_ROWS)
-        ]
-        return x + torch.cat(pieces)
+
+        def look(rows: Tensor) -> Tensor:
+            found: Tensor = self.around(padded.index_select(0, rows.reshape(-1)).view(len(rows), -1))
+            return found
+
+        return x + _in_pieces(lambda rows: self.out(torch.relu(look(rows))), neighbours, x.shape[1])
+
+
+def _in_pieces(function: Callable[[Tensor], Tensor], rows: Tensor, width: int) -> Tensor:
+    """`function` of a few rows at a time, (n, width).
+
+    Into memory that is there before: kept pieces between the freed ones would leave holes that nothing fits in.
+    """
+    out = torch.empty(len(rows), width)
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        out[start : start + _CHUNK_ROWS] = function(rows[start : start + _CHUNK_ROWS])
+    return out
 
 
 class SurfaceModel(nn.Module):
@@ -111,7 +124,7 @@ class SurfaceModel(nn.Module):
         if torch.is_grad_enabled():
             x = self.stem(windows.float())
         else:
-            x = torch.cat([self.stem(piece.float()) for piece in windows.split(_CHUNK_ROWS)])
+            x = _in_pieces(lambda rows: self.stem(rows.float()), windows, self.config.channels)
         x = x + self.of_factor[self.config.factors.index(factor)]
         for block in self.trunk:
             x = block(x, neighbours)
