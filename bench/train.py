@@ -17,7 +17,7 @@ from ..codecs.errors import PccbenchError
 
 #: Codecs that can be trained: name -> "module:function" below `codecs`; the function takes the file, the command for
 #: the record, and a reporter.
-TRAINABLE = {"deepcompress": "deepcompress.train:train", "dpcc": "dpcc.train:train"}
+TRAINABLE = {"deepcompress": "deepcompress.train:train", "dpcc": "dpcc.train:train", "sparse": "sparse.train:train"}
 
 FILE = click.Path(path_type=Path)
 

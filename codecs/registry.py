@@ -38,12 +38,14 @@ BUILT_IN: Mapping[str, str] = {
     "gpcc-octree": "gpcc:GpccOctreeCodec",
     "gpcc-trisoup": "gpcc:GpccTrisoupCodec",
     "deepcompress": "deepcompress.codec:DeepCompressCodec",
+    "sparse": "sparse.codec:SparseCodec",
     "deepcompress-gaussian": "deepcompress.codec:GaussianCodec",
     "deepcompress-hyperprior": "deepcompress.codec:HyperpriorCodec",
     "deepcompress-channel": "deepcompress.codec:ChannelCodec",
     "deepcompress-context": "deepcompress.codec:ContextCodec",
     "deepcompress-attention": "deepcompress.codec:AttentionCodec",
     "deepcompress-hybrid": "deepcompress.codec:HybridCodec",
+    "dpcc": "dpcc.codec:DpccCodec",
 }
 
 #: Codecs that differ from another one in a part that is under study: they run when named, not with `all`.
