@@ -79,6 +79,8 @@ class Store:
     def rows(self) -> list[Row]:
         """The rows, the last one of each job, in the order of their first appearance.
 
+        That a codec was unavailable in one session says nothing once another session has run it.
+
         Raises:
             StoreError: a line other than the last is damaged, or a row is of another version.
         """
@@ -89,7 +91,8 @@ class Store:
             except (ValueError, TypeError) as error:
                 raise StoreError(f"{self._rows_path}:{number}: not a row ({error})") from None
             latest[tuple(getattr(row, name) for name in IDENTITY)] = row
-        return list(latest.values())
+        tried = {row.codec for row in latest.values() if row.cloud}
+        return [row for row in latest.values() if row.cloud or row.codec not in tried]
 
     def frame(self) -> pd.DataFrame:
         """The rows as a data frame, one column a field."""

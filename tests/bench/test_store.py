@@ -33,6 +33,14 @@ def test_rows_come_back_and_later_ones_replace_earlier(tmp_path):
     assert store.frame().loc[1, "d1_psnr_db"] == 60.5
 
 
+def test_a_codec_that_was_unavailable_once_is_what_its_rows_say(tmp_path):
+    def absent(codec):
+        return Row("", codec, "", "synthetic", "", "unavailable", phase="setup", reason="no tool")
+
+    store = write(tmp_path, row("r01"), absent("octree"), absent("gpcc-octree"))
+    assert [(r.codec, r.status) for r in store.rows()] == [("octree", "ok"), ("gpcc-octree", "unavailable")]
+
+
 def test_pandas_reads_the_file_itself(tmp_path):
     write(tmp_path, row("r01"), row("r02"))
     assert list(pd.read_json(tmp_path / "rows.jsonl", lines=True)["rate"]) == ["r01", "r02"]
