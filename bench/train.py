@@ -32,7 +32,8 @@ class TrainingError(PccbenchError):
 def train(codec: str, config: Path | None) -> None:
     """Train a learned codec as --config says; a run that was stopped goes on where it was.
 
-    The shipped configuration expects the blocks of `bench prepare` in data/blocks.
+    The shipped configurations expect what `bench prepare` makes: deepcompress in data/blocks, sparse blocks of 256
+    voxels in data/blocks256.
     """
     if codec not in TRAINABLE:
         raise TrainingError(f"cannot train {codec!r}; codecs that can be trained: {', '.join(TRAINABLE)}")

@@ -199,7 +199,7 @@ def test_metrics_print_what_pc_error_prints(tmp_path, cloud):
 
 
 def test_a_run_of_all_codecs_ends_with_a_report_and_another_run_does_nothing(tmp_path):
-    arguments = ("run", "--codecs", "all", "--clouds", "tiny-*", "--rates", "r01,r02,r03,lossless")
+    arguments = ("run", "--codecs", "all", "--clouds", "tiny-gown", "--rates", "r01,r02,lossless")
     first = bench(*arguments, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     page = first.stdout.splitlines()[-1].removeprefix("report: ")
