@@ -210,6 +210,8 @@ def test_a_killed_harness_leaves_no_worker(folder, tmp_path):
 
 def test_ctrl_c_leaves_a_resumable_run(folder, tmp_path):
     arguments = command(folder, tmp_path / "run", "honest,hangs")
+    code = arguments.index("-c") + 1  # as in a terminal: a background job starts with Ctrl-C ignored
+    arguments[code] = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {arguments[code]}"
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
     rows = tmp_path / "run" / "rows.jsonl"
     deadline = time.monotonic() + 60
