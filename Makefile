@@ -20,9 +20,9 @@ $(READY): pyproject.toml constraints.txt
 	  fi; }
 	@touch $@
 
-# The main job on the embedded data set; ends with the path of the report.
+# The main job on a dense and a sparse cloud of the embedded data set; ends with the path of the report.
 run: setup
-	$(BIN)/bench run --codecs all --dataset synthetic --out runs/synthetic
+	$(BIN)/bench run --codecs all --dataset synthetic --clouds gown,shrub --out runs/synthetic
 
 test: setup
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
