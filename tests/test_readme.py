@@ -37,7 +37,7 @@ def test_commands_and_options_of_the_readme_exist(tmp_path):
     for name in set(re.findall(r"`?bench ([a-z]+)", text)):
         done = bench(name, "--help", cwd=tmp_path)
         assert done.returncode == 0, name
-    options = bench("run", "--help", cwd=tmp_path).stdout
-    options += bench("report", "--help", cwd=tmp_path).stdout + bench("metrics", "--help", cwd=tmp_path).stdout
+    commands = ("run", "report", "metrics", "prepare", "train")
+    options = "".join(bench(name, "--help", cwd=tmp_path).stdout for name in commands)
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) - {"--resolution"}:
         assert option in options, option
