@@ -371,7 +371,7 @@ def format_ply(cloud: PointCloud, encoding: Encoding = "binary_little_endian") -
     row = np.dtype([(name, order + column.dtype.str[1:]) for name, column in columns])
     rows = np.empty(len(cloud), row)
     for name, column in columns:
-        rows[name] = column
+        rows[name] = np.ascontiguousarray(column)  # as in `together`
     return head + rows.tobytes()
 
 

@@ -31,3 +31,19 @@ def test_what_is_slower_fails_and_is_named(regression, tmp_path, capsys):
     assert "not measured now: gone" in lines
     assert "not in the baseline: new" in lines
     assert regression.main([before, now, "--limit", "30"]) == 0
+
+
+def test_only_what_stays_slower_fails(regression, tmp_path, capsys, monkeypatch):
+    before = write(tmp_path / "before.json", {"a": 1.0, "b": 1.0, "c": 1.0})
+    now = write(tmp_path / "now.json", {"a": 1.0, "b": 2.0, "c": 2.0})
+    measured = []
+
+    def measure_again(names):
+        measured.append(names)
+        return {name: 1.5 if name == "c" else 1.1 for name in names}
+
+    monkeypatch.setattr(regression, "measure_again", measure_again)
+    assert regression.main([before, now, "--again", "2"]) == 1
+    assert measured == [["b", "c"], ["c"]]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("SLOWER")] == ["SLOWER: c: 1 s, now 1.5 s (+50 %)"]
