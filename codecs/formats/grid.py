@@ -49,7 +49,7 @@ def on_grid(points: npt.NDArray[Any], bit_depth: BitDepth, hint: int | None) -> 
             raise CloudError(f"{bad:,} of {len(points):,} points have a coordinate that is NaN or infinite")
     if bit_depth is None:
         return _as_float(points), None
-    low, high = points.min(), points.max()
+    low, high = points.min().item(), points.max().item()
     if bit_depth == "auto":
         if low < 0 or high >= 1 << MAX_BIT_DEPTH or not _all_integers(points):
             return _as_float(points), None
