@@ -169,6 +169,7 @@ def _run_in_lane(job: Job, spec: RunSpec, cores: Cores, scratch: Path) -> tuple[
             lane.close()
             lock.close()
         _own.clear()
+        scratch.mkdir(mode=0o700, parents=True, exist_ok=True)  # on another machine of a cluster there is none yet
         number, lock = _claim_lane(scratch, len(cores.lanes))
         lane = Lane(
             spec, cores=cores.lanes[number], threads=cores.threads, shares_cores=cores.shared, scratch=scratch
