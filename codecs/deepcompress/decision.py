@@ -21,8 +21,8 @@ THRESHOLDS: npt.NDArray[np.float32] = np.linspace(-4.0, 3.0, 32, dtype=np.float3
 
 _REACH = 3
 _SIDE = CELL_SIDE + 2 * _REACH
-#: Squared distance booked where nothing is within reach.
-_FAR_SQ = float((_REACH + 1) ** 2)
+#: Squared distance booked where nothing is within reach, by default.
+FAR_SQ = float((_REACH + 1) ** 2)
 #: Rank of a voxel without a point.
 _EMPTY = np.uint16(65535)
 #: Halvings of the interval in which the weight between the two directions is sought.
@@ -109,7 +109,7 @@ def _error(k, point, shells, normals):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _add_from_input(  # type: ignore[no-untyped-def]  # a kernel takes arrays one by one
-    place, point, level_window, shells, normals, costs
+    place, point, level_window, shells, normals, far_sq, costs
 ):
     """At each threshold, the error of a point to the nearest voxel that passes."""
     reached = 0
@@ -124,23 +124,23 @@ def _add_from_input(  # type: ignore[no-untyped-def]  # a kernel takes arrays on
             if reached == len(costs):
                 return
     for threshold in range(reached, len(costs)):
-        costs[threshold] += _FAR_SQ
+        costs[threshold] += far_sq
 
 
 @njit(cache=True)
-def _error_to_input(place, point_window, shells, normals):  # type: ignore[no-untyped-def]
+def _error_to_input(place, point_window, shells, normals, far_sq):  # type: ignore[no-untyped-def]
     """Error of a voxel to the nearest point."""
     flat = shells[0]
     for k in range(len(flat)):
         point = point_window[place + flat[k]]
         if point >= 0:
             return _error(k, point, shells, normals)
-    return np.float32(_FAR_SQ)
+    return np.float32(far_sq)
 
 
 @njit(cache=True)
 def _measure(  # type: ignore[no-untyped-def]  # a kernel takes arrays one by one
-    where, voxels, block, shells, normals, costs
+    where, voxels, block, shells, normals, far_sq, costs
 ):
     neighbours, raster, offsets = where
     levels, ranks, firsts = voxels
@@ -156,9 +156,9 @@ def _measure(  # type: ignore[no-untyped-def]  # a kernel takes arrays one by on
             point = point_window[place]
             level = level_window[place]
             if point >= 0:
-                _add_from_input(place, point, level_window, shells, normals, from_input[b])
+                _add_from_input(place, point, level_window, shells, normals, far_sq, from_input[b])
             if level > 0:
-                from_output[b, level - 1] += _error_to_input(place, point_window, shells, normals)
+                from_output[b, level - 1] += _error_to_input(place, point_window, shells, normals, far_sq)
                 passed[b, level - 1] += 1
 
 
@@ -169,6 +169,7 @@ def measure(  # the parts of one encoder's state
     block: npt.NDArray[np.int64],
     blocks: int,
     normals: npt.NDArray[np.float32] | None = None,
+    far_sq: float = FAR_SQ,
 ) -> Costs:
     """What each block would add at each threshold, the blocks around it being at the same one.
 
@@ -180,6 +181,7 @@ def measure(  # the parts of one encoder's state
         blocks: their number.
         normals: (points, 3) unit normals of the input in the order of cells and voxels, to count point-to-plane
             errors (D2) in place of point-to-point ones (D1).
+        far_sq: squared error booked where nothing is within reach.
     """
     occupied = np.unpackbits(cells.bits, axis=1).astype(np.bool_)
     counts = occupied.sum(axis=1)
@@ -198,6 +200,7 @@ def measure(  # the parts of one encoder's state
         block,
         _shells(),
         no_normals if normals is None else normals,
+        float(far_sq),
         (from_input, from_output, passed),
     )
     # A voxel passes its own threshold and all below.

@@ -9,6 +9,8 @@ A coded set is a header of a few bytes and one arithmetic-coded payload:
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -79,10 +81,10 @@ def points_of(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
 
 
 def encode_keys(keys: npt.NDArray[np.int64]) -> tuple[bytes, float]:
-    """Code the set of voxels with these keys, in any order; also the bits that the models predicted."""
+    """Code the set of voxels with these keys, in any order; also the predicted bits, in whole bytes with the head."""
     leaves = distinct(keys)
     if not len(leaves):
-        return bytes([0]) + put_varint(0), 0.0
+        return bytes([0]) + put_varint(0), 16.0
     extent = int(np.bitwise_or.reduce(leaves))
     depth = max((extent >> axis * KEY_BITS & _AXIS).bit_length() for axis in range(3))
     levels = _levels(leaves, depth)
@@ -105,7 +107,7 @@ def encode_keys(keys: npt.NDArray[np.int64]) -> tuple[bytes, float]:
         _, nodes, bits = code_level(False, level, nodes, levels[level + 1], direct, len(leaves), model, coder, stream)
         predicted_bits += bits
     head = bytes([depth | (_DIRECT_FLAG if use_direct else 0)]) + put_varint(len(leaves))
-    return head + finish(coder, stream), predicted_bits
+    return head + finish(coder, stream), 8 * (len(head) + math.ceil(predicted_bits / 8))
 
 
 def decode_keys(data: bytes) -> npt.NDArray[np.int64]:

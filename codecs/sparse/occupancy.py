@@ -8,6 +8,7 @@ then       payload, level by level from the root
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -81,9 +82,9 @@ def learn(leaves: Keys, model: Model) -> float:
 
 
 def encode_keys(leaves: Keys, experience: Experience) -> tuple[bytes, float]:
-    """Code a set of voxels (sorted distinct keys); also the bits that the models predicted."""
+    """Code a set of voxels (sorted distinct keys); also the predicted bits, in whole bytes with the head."""
     if not len(leaves):
-        return bytes([0]) + put_varint(0), 0.0
+        return bytes([0]) + put_varint(0), 16.0
     levels = levels_of(leaves)
     model = experience.model(len(leaves))
     coder, stream = _writer(levels)
@@ -93,7 +94,7 @@ def encode_keys(leaves: Keys, experience: Experience) -> tuple[bytes, float]:
             2
         ]
     head = bytes([len(levels) - 1]) + put_varint(len(leaves))
-    return head + finish(coder, stream), predicted_bits
+    return head + finish(coder, stream), 8 * (len(head) + math.ceil(predicted_bits / 8))
 
 
 def decode_keys(data: bytes, experience: Experience) -> Keys:
@@ -140,7 +141,7 @@ def encode_children(
         experience: what coding starts from.
 
     Returns:
-        The string, the predicted bits, and the children that the decoder will find.
+        The string, the predicted bits (in whole bytes, with the head), and the children that the decoder will find.
     """
     if skipped.all():
         return b"", 0.0, np.empty(0, np.int64)
@@ -149,7 +150,8 @@ def encode_children(
     wanted = children[~skipped[np.searchsorted(nodes, children >> 1 & _PARENT_MASK)].astype(np.bool_)]
     limit = 8 * len(nodes)
     _, found, bits = code_level(False, nodes, wanted, skipped, band, limit, model, coder, stream)
-    return put_varint(len(found)) + finish(coder, stream), bits, found
+    head = put_varint(len(found))
+    return head + finish(coder, stream), 8 * (len(head) + math.ceil(bits / 8)), found
 
 
 def decode_children(

@@ -1,0 +1,299 @@
+"""Lossy: the parts of a stream beyond the coarse grid, and the cloud that they give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..cloud import PointCloud
+from ..container import get_varint, put_varint
+from ..deepcompress.decision import THRESHOLDS, Costs
+from ..errors import BitstreamError
+from ..octree.occupancy import distinct, keys_of
+from .choice import Choice, Normals, best_of, costs_at, costs_of, normals_of, real_costs, with_column, with_rows
+from .completion import Candidates, Keys, candidates_of, coordinates_of
+from .header import Header
+from .kernel import LOSSLESS
+from .modes import EXACT, GUESSED, UNCODED, Modes, decode_modes, encode_modes
+from .occupancy import decode_children, encode_children
+from .regions import CentreErrors, Regions, centre_errors
+from .weights import Weights
+
+if TYPE_CHECKING:
+    from .codec import Goal
+
+#: Points a node in a block below which guessing its children helps nobody: hardly one is sure.
+_SPARSE_CHILDREN = 2.0
+#: Centres are tried where completing leaves more than this share of the error that they would, roughly.
+_DOUBTFUL = 0.4
+#: Such blocks are looked at if they hold this share of the nodes, and centred if the error falls by this.
+_WORTH_A_LOOK, _WORTH_A_PASS = 0.01, 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Lossy:
+    """Parts of a stream.
+
+    Attributes:
+        header: the header, complete.
+        modes, refinement: sections.
+        predicted_bits: of both, with what is known exactly.
+        cloud: what the decoder will find.
+        notes: of the encoder.
+    """
+
+    header: Header
+    modes: bytes
+    refinement: bytes
+    predicted_bits: float
+    cloud: PointCloud
+    notes: Mapping[str, Any]
+
+
+def encode_lossy(
+    cloud: PointCloud,
+    header: Header,
+    stages: tuple[int, ...],
+    base: Keys,
+    base_bits: float,
+    goal: Goal,
+    weights: Weights,
+) -> Lossy:
+    """Code what the coarse grid `base` (not empty) does not tell.
+
+    Args:
+        cloud: the input.
+        header: with all but `centred` and `stage_levels`.
+        stages: factors of the completions, coarse to fine.
+        base: sorted keys of the coarse voxels.
+        base_bits: that they took.
+        goal: what is asked for.
+        weights: the networks and contexts.
+    """
+    encoder = _Encoder(cloud, header, stages, base, base_bits, goal, weights)
+    return encoder.run()
+
+
+def decode_lossy(
+    header: Header, stages: tuple[int, ...], base: Keys, modes: bytes, refinement: bytes, weights: Weights
+) -> PointCloud:
+    """The cloud of a stream whose coarse grid is `base` (not empty).
+
+    Raises:
+        BitstreamError: a section is damaged.
+    """
+    regions = Regions(base, header.step, header.block_side)
+    found = decode_modes(modes, len(regions), has_centres=header.centred, has_children=header.refined)
+    known = _decode_refinement(refinement, regions, found, header, weights) if header.refined else _NONE
+    active = base[~found.centred[regions.of_nodes]]
+    candidates, _ = _completed(active, header, stages, weights)
+    return _cloud(regions, candidates, found, known, header)
+
+
+_NONE: Keys = np.empty(0, np.int64)
+
+
+class _Encoder:
+    """The state of one call."""
+
+    def __init__(
+        self,
+        cloud: PointCloud,
+        header: Header,
+        stages: tuple[int, ...],
+        base: Keys,
+        base_bits: float,
+        goal: Goal,
+        weights: Weights,
+    ) -> None:
+        self.header, self.stages, self.base, self.bits = header, stages, base, base_bits
+        self.goal, self.weights = goal, weights
+        self.regions = Regions(base, header.step, header.block_side)
+        self.fine = distinct(keys_of(np.asarray(cloud.points, np.int32)))
+        self.points = coordinates_of(self.fine)
+        self.normals: Normals | None = normals_of(cloud) if goal.optimise == "d2" else None
+        self.centred = self.regions.lonely()
+        self.centre_errors: CentreErrors | None = None
+
+    def run(self) -> Lossy:
+        """Choose, code, and say what comes of it."""
+        choice, found = self._choice_with_centres()
+        children = np.full(len(self.regions), UNCODED, np.uint8)
+        refinement, refined_bits, known = b"", 0.0, _NONE
+        if self.header.refined:
+            children = self._children(choice)
+            refinement, refined_bits, known = self._refinement(children)
+            inside = known[~self.centred[self.regions.of_voxels(coordinates_of(known))]]
+            found = found.with_known(((children > 0) & ~self.centred)[self._blocks(found)], inside)
+            choice = self._best(self._costs(found, children), refined_bits)
+        self.header = replace(self.header, centred=bool(self.centred.any()))
+        modes = Modes(choice.levels, self.centred, children)
+        data, mode_bits = encode_modes(modes, has_centres=self.header.centred, has_children=self.header.refined)
+        notes = {"threshold_bits": mode_bits, "refined_bits": refined_bits, "expected_mse": choice.mse}
+        if self.header.centred:
+            notes["centred_share"] = float(self.centred[self.regions.of_nodes].mean())
+        cloud = _cloud(self.regions, found, modes, known, self.header)
+        return Lossy(self.header, data, refinement, mode_bits + refined_bits, cloud, notes)
+
+    def _choice_with_centres(self) -> tuple[Choice, Candidates]:
+        """The levels, and the candidates, where the blocks are left out that are better off with centres."""
+        found = self._complete()
+        costs = self._costs(found)
+        choice = self._best(costs)
+        doubtful = self._doubtful(choice)
+        if not doubtful.any():
+            return choice, found
+        completed = costs_at(costs, choice.levels)
+        if self.normals is None:
+            output = found.passing(choice.levels[self._blocks(found)])
+            completed = real_costs(self.regions, ~self.centred, self.points, output, completed)
+        errors = self._errors_of_centres(doubtful)
+        with_centres = self._best(with_column(completed, doubtful, errors, self.regions.nodes))
+        better = with_centres.levels == 1
+        if with_centres.mse > (1 - _WORTH_A_PASS) * self._best(completed).mse or not better.any():
+            return choice, found
+        self.centred = self.centred | better
+        found = self._complete()
+        return self._best(self._costs(found)), found
+
+    def _doubtful(self, choice: Choice) -> npt.NDArray[np.bool_]:
+        """Blocks in which centres may be nearer to the input than what is completed."""
+        nodes = self.regions.nodes
+        step = self.header.step
+        expected = (len(self.points) / len(self.base) + 1) * (step * step - 1) / 4
+        doubtful = ~self.centred & (choice.error_sq > _DOUBTFUL * expected * nodes) & (nodes > 0)
+        return doubtful if nodes[doubtful].sum() > _WORTH_A_LOOK * len(self.base) else np.zeros_like(doubtful)
+
+    def _complete(self) -> Candidates:
+        active = self.base[~self.centred[self.regions.of_nodes]]
+        choose = _StageChoice(self.points, self.bits)
+        found, levels = _completed(active, self.header, self.stages, self.weights, choose)
+        self.header = replace(self.header, stage_levels=levels)
+        return found
+
+    def _blocks(self, found: Candidates) -> npt.NDArray[np.int64]:
+        return self.regions.of_cells(found.positions)
+
+    def _costs(self, found: Candidates, children: npt.NDArray[np.uint8] | None = None) -> Costs:
+        """Costs of all blocks: those of the centred ones are the same at each level."""
+        points = self.points
+        if self.centred.any():
+            points = points[~self.centred[self.regions.of_voxels(points)]]
+        if len(found.positions):
+            costs = costs_of(found, points, self._blocks(found), len(self.regions), self.normals)
+        else:
+            shape = len(self.regions), len(THRESHOLDS)
+            costs = Costs(np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64), 0)
+        if not self.centred.any():
+            return costs
+        errors, passed = self._errors_of_centres(self.centred), self.regions.nodes
+        if children is not None:
+            coded = self.centred & (children > 0)
+            kept = ~coded
+            errors = CentreErrors(errors.from_input_sq * kept, errors.from_output_sq * kept, errors.points)
+            passed = np.where(coded, errors.points, passed)
+        return with_rows(costs, self.centred, errors, passed)
+
+    def _errors_of_centres(self, which: npt.NDArray[np.bool_]) -> CentreErrors:
+        normals = None if self.normals is None else self.normals.of(self.points)
+        return centre_errors(self.regions, which, self.points, normals)
+
+    def _best(self, costs: Costs, more_bits: float = 0.0) -> Choice:
+        return best_of(costs, self.bits + more_bits)
+
+    def _children(self, choice: Choice) -> npt.NDArray[np.uint8]:
+        """Blocks whose children are coded: where they are hardly ever sure, fewer blocks, but those without error."""
+        nodes = self.regions.nodes
+        inside = np.bincount(self.regions.of_voxels(self.points), minlength=len(nodes))
+        sparse = self.centred | (inside < _SPARSE_CHILDREN * nodes)
+        children = np.full(len(nodes), UNCODED, np.uint8)
+        share = self.goal.refine
+        children[_worst(choice.error_sq, np.where(sparse, 0, nodes), share)] = GUESSED
+        children[_worst(choice.error_sq, np.where(sparse, nodes, 0), share * (1 - self.goal.error))] = EXACT
+        return children
+
+    def _refinement(self, children: npt.NDArray[np.uint8]) -> tuple[bytes, float, Keys]:
+        """The section, the predicted bits, and the children that the decoder will find."""
+        of_node = children[self.regions.of_nodes]
+        parts, bits, known = [], 0.0, []
+        for kind, band in ((GUESSED, self.header.bounds()), (EXACT, LOSSLESS)):
+            skipped = (of_node != kind).astype(np.uint8)
+            data, part_bits, found = encode_children(self.base, self.fine, skipped, band, self.weights.experience)
+            parts.append(data)
+            bits += part_bits
+            known.append(found)
+        head = put_varint(len(parts[0]))
+        return head + parts[0] + parts[1], bits + 8 * len(head), np.sort(np.concatenate(known))
+
+
+class _StageChoice:
+    """The encoder's level of the voxels between two grids."""
+
+    def __init__(self, points: npt.NDArray[np.int32], bits: float) -> None:
+        self.points, self.bits = points, bits
+
+    def __call__(self, found: Candidates, step: int) -> int:
+        one = np.zeros(len(found.positions), np.int64)
+        return int(best_of(costs_of(found, self.points // step, one, 1), self.bits).levels[0])
+
+
+def _completed(
+    active: Keys, header: Header, stages: tuple[int, ...], weights: Weights, choose: _StageChoice | None = None
+) -> tuple[Candidates, tuple[int, ...]]:
+    """Candidates among the children of some coarse voxels, and the levels between the grids, chosen or given."""
+    keys, rest, levels = active, header.step, []
+    if not len(active):
+        return Candidates(np.empty((0, 3), np.int32), np.empty((0, 512), np.uint8)), (0,) * (len(stages) - 1)
+    for number, factor in enumerate(stages[:-1]):
+        rest //= factor
+        found = candidates_of(keys, factor, weights.surface(factor), header.side(rest))
+        levels.append(header.stage_levels[number] if choose is None else choose(found, rest))
+        keys = found.keys_passing(levels[-1])
+    return candidates_of(keys, stages[-1], weights.surface(stages[-1]), header.side(1)), tuple(levels)
+
+
+def _decode_refinement(data: bytes, regions: Regions, modes: Modes, header: Header, weights: Weights) -> Keys:
+    size, start = get_varint(data, 0)
+    if size > len(data) - start:
+        raise BitstreamError(f"refinement declares {size} bytes, and has {len(data) - start}")
+    of_node = modes.children[regions.of_nodes]
+    known = []
+    for kind, band, part in (
+        (GUESSED, header.bounds(), data[start : start + size]),
+        (EXACT, LOSSLESS, data[start + size :]),
+    ):
+        skipped = (of_node != kind).astype(np.uint8)
+        known.append(decode_children(part, regions.base, skipped, band, weights.experience))
+    return np.sort(np.concatenate(known))
+
+
+def _cloud(regions: Regions, found: Candidates, modes: Modes, known: Keys, header: Header) -> PointCloud:
+    """What the decoder puts out."""
+    block = regions.of_cells(found.positions)
+    coded = modes.children > UNCODED
+    # A coarse voxel may reach into a block of another mode: of such voxels only the likeliest children pass.
+    levels = np.where(modes.centred, np.uint8(len(THRESHOLDS) - 1), modes.levels)
+    if len(known):
+        outside = modes.centred[regions.of_voxels(coordinates_of(known))]
+        found = found.with_known((coded & ~modes.centred)[block], known[~outside])
+    points: list[npt.NDArray[Any]] = [found.passing(levels[block])]
+    if modes.centred.any():
+        points.append(regions.centres(modes.centred & ~coded, header.bit_depth))
+    if len(known):
+        points.append(coordinates_of(known[outside]))
+    joined = np.concatenate([part for part in points if len(part)] or points[:1])
+    return PointCloud(joined, None if joined.dtype.kind == "f" else header.bit_depth)
+
+
+def _worst(error_sq: npt.NDArray[np.float64], nodes: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.bool_]:
+    """The blocks with the largest error a node that together hold at least a share of the nodes."""
+    order = np.argsort(-error_sq / np.maximum(nodes, 1), kind="stable")
+    order = order[nodes[order] > 0]
+    before = np.cumsum(nodes[order]) - nodes[order]
+    mask = np.zeros(len(nodes), np.bool_)
+    mask[order[before < share * nodes.sum()]] = True
+    return mask
