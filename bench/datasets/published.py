@@ -9,9 +9,12 @@ from pathlib import Path
 
 from .base import CloudFile, PublishedSet
 from .modelnet import MeshCloud
+from .voxelised import VoxelisedCloud
 
 #: Peak that papers on LiDAR geometry use for KITTI, in metres (MPEG's value for Ford is 30000 at 1 mm).
 KITTI_PEAK_M = 59.70
+#: Step at which they voxelise it for codecs of voxels.
+KITTI_STEP_M = 0.02
 
 
 def published_sets(root: Path | None) -> list[PublishedSet]:
@@ -78,6 +81,19 @@ def published_sets(root: Path | None) -> list[PublishedSet]:
             folder="SemanticKITTI",
             pattern="sequences/*/velodyne/*.bin",
             prototype=CloudFile("", "", Path(), peak=KITTI_PEAK_M, merges_duplicates=False),
+            naming="1,3",
+            one_of_each=True,
+        ),
+        PublishedSet(
+            "semantickitti-2cm",
+            "SemanticKITTI sweeps voxelised at 2 cm, points of one voxel merged; peak 59.70 m",
+            "http://www.semantic-kitti.org/dataset.html and https://www.cvlibs.net/datasets/kitti/eval_odometry.php",
+            "CC BY-NC-SA: non-commercial, share alike, cite the authors",
+            "SemanticKITTI/sequences/NN/velodyne/NNNNNN.bin",
+            root=root,
+            folder="SemanticKITTI",
+            pattern="sequences/*/velodyne/*.bin",
+            prototype=VoxelisedCloud("", "", Path(), peak=KITTI_PEAK_M / KITTI_STEP_M, step=KITTI_STEP_M),
             naming="1,3",
             one_of_each=True,
         ),

@@ -254,6 +254,23 @@ def test_sweeps_of_semantickitti(root):
     assert cloud.peak == 59.70
 
 
+def test_sweeps_voxelised_at_2_cm(root):
+    path = root / "SemanticKITTI" / "sequences" / "00" / "velodyne" / "000000.bin"
+    path.parent.mkdir(parents=True)
+    points = np.array([[-3, 1, 0, 0.5], [-2.995, 1.001, 0.001, 0.1], [-3, 1.25, 0.4, 0], [7, 1, 0, 0]], np.float32)
+    path.write_bytes(points.tobytes())
+    [ref] = open_dataset("semantickitti-2cm", root).select(None).found
+    cloud = ref.load()
+    assert cloud.bit_depth == 9
+    assert cloud.peak == pytest.approx(59.70 / 0.02)
+    assert cloud.repeats_dropped == 1
+    away = np.asarray(cloud.points) * 0.02 + 0.01 - (points[[0, 2, 3], :3] - points[:, :3].min(axis=0))
+    assert np.abs(away).max() < 0.0101
+    assert ref.fingerprint()["step"] == 0.02
+    [raw] = open_dataset("semantickitti", root).select(None).found
+    assert raw.fingerprint() != ref.fingerprint()
+
+
 def test_real_sweeps_of_semantickitti(shared):
     if not (shared / "data" / "SemanticKITTI").is_dir():
         pytest.skip("no SemanticKITTI here")
