@@ -119,6 +119,7 @@ def _finding_codecs(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--memory-limit", "memory_limit_gb", type=float, help="Limit of one worker, GiB [none].")
 @click.option("--repeats", type=click.IntRange(1), help="How often each call is timed [1].")
 @click.option("--peak", type=float, help="Peak of the PSNR [the data set's].")
+@click.option("--secondary", is_flag=True, default=None, help="Measure local density and normals, too (slower).")
 @click.option("--anchor", help="Codec that BD figures compare with [gpcc-octree, else octree].")
 @click.option("--allow-untrained", is_flag=True, default=None, help="Run learned codecs with random weights.")
 @click.option("--keep-streams", is_flag=True, default=None, help="Keep the bitstreams in the run folder.")

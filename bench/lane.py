@@ -12,10 +12,12 @@ import tempfile
 import time
 from collections import OrderedDict
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..codecs.cloud import PointCloud
 from ..codecs.errors import PccbenchError
@@ -27,7 +29,8 @@ from .spec import RunSpec
 from .workers import Limits, Reply, Worker, WorkerError
 
 if TYPE_CHECKING:
-    from ..metrics.distortion import Reference
+    from ..metrics.distortion import Distortion, Reference
+    from ..metrics.secondary import SecondaryReference
 
 #: Clouds are kept prepared until they hold this many points together.
 CACHED_POINTS = 8_000_000
@@ -41,21 +44,31 @@ class PreparedCloud:
         self.points_path = Path(tempfile.mkstemp(suffix=".npy", dir=folder)[1])
         np.save(self.points_path, cloud.points)
         self._peak = cloud.peak if peak is None else peak
-        self._reference: Reference | None = None
         self.geometry_sha256 = cloud.geometry_sha256()
 
-    @property
+    @cached_property
     def reference(self) -> Reference:
-        """The cloud indexed for the metrics, with normals estimated where it has none; made once."""
-        if self._reference is None:
-            from ..metrics.distortion import Reference
-            from ..metrics.normals import estimate_normals
+        """The cloud indexed for the metrics, with normals estimated where it has none."""
+        from ..metrics.distortion import Reference
 
-            normals, origin = self.cloud.normals, {"source": "file"}
-            if normals is None:
-                normals, origin = estimate_normals(self.cloud.points)
-            self._reference = Reference(self.cloud.points, normals, peak=self._peak, normals_origin=origin)
-        return self._reference
+        normals, origin = self._normals
+        return Reference(self.cloud.points, normals, peak=self._peak, normals_origin=origin)
+
+    @cached_property
+    def secondary(self) -> SecondaryReference:
+        """The cloud indexed for the secondary metrics."""
+        from ..metrics.secondary import SecondaryReference
+
+        return SecondaryReference(self.cloud.points, self._normals[0])
+
+    @cached_property
+    def _normals(self) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+        """Normals of the points, estimated where there are none, and where they come from."""
+        if self.cloud.normals is not None:
+            return self.cloud.normals, {"source": "file"}
+        from ..metrics.normals import estimate_normals
+
+        return estimate_normals(self.cloud.points)
 
 
 class Lane:
@@ -191,14 +204,23 @@ class Lane:
             reference = prepared.reference  # made once for all jobs of a cloud: no time of this one
             start = time.perf_counter()
             result = reference.measure(points)
+            figures: dict[str, Any] = {**result.columns(), "metric_s": time.perf_counter() - start}
+            if self._spec.secondary:
+                figures |= _secondary(prepared, points, result)
         except Exception as error:  # whatever the points made of the metric or of open3d
             return replace(row, status="metric_failed", phase="metric", reason=_reason(error))
-        figures: dict[str, Any] = result.columns()
         row = replace(row, **figures, missing=result.missing, passport=result.passport)
-        row = replace(row, metric_s=time.perf_counter() - start)
         if mismatch:
             return replace(row, status="mismatch", phase="decode", reason=mismatch)
         return row
+
+
+def _secondary(prepared: PreparedCloud, points: np.ndarray[Any, Any], result: Distortion) -> dict[str, Any]:
+    try:
+        figures = prepared.secondary.measure(points, result).columns()
+    except MetricError as error:  # of a cloud too small for them, say; the primary metrics stand
+        return {"secondary_passport": {"missing": str(error)}}
+    return {**figures, "secondary_passport": prepared.secondary.passport}
 
 
 def _reason(error: Exception) -> str:

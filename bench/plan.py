@@ -181,8 +181,8 @@ def _ingredients(spec: RunSpec, codec: PlannedCodec, cloud: CloudRef, rate: Rate
 def stale_reasons(job: Job, row: Row, spec: RunSpec) -> list[str]:
     """Why a stored row does not answer a job; empty when it does.
 
-    A row of the same key is final, with two exceptions: what was unavailable is tried again, and so is what ran
-    out of time or memory when the limit has been raised since.
+    A row of the same key is final, with three exceptions: what was unavailable is tried again, and so is what ran
+    out of time or memory when the limit has been raised since, and what lacks secondary metrics that are wanted now.
     """
     if row.job_key == job.key:
         if row.status == "unavailable":
@@ -196,6 +196,8 @@ def stale_reasons(job: Job, row: Row, spec: RunSpec) -> list[str]:
             before = row.limits.get(name)
             if before is not None and (now is None or now > before):
                 return [f"{name} was {before:g}, is {'none' if now is None else f'{now:g}'}"]
+        if spec.secondary and row.status == "ok" and not row.secondary_passport:
+            return ["it has no secondary metrics"]
         return []
     return list(_differences(row.ingredients, job.ingredients)) or ["its key"]
 

@@ -46,6 +46,8 @@ class Row:
         missing: metric column -> why it has no value.
         passport: how the metrics were made (peak, normals, duplicates, ties); rows of different passports are
             never put in one table.
+        density_difference ... d2_spacing_psnr_db: see `pccbench.metrics.secondary`; None unless they were asked for.
+        secondary_passport: how these were made; empty unless they were asked for.
         encode_s, decode_s: median wall seconds over the repeats of the call alone; `*_samples` hold them all.
         encode_cpu_s, decode_cpu_s: CPU seconds of worker and children in the median repeat's phase.
         encode_peak_mb, decode_peak_mb: peak resident MiB of worker and children during the phase.
@@ -102,6 +104,15 @@ class Row:
     chamfer_mean_sum: float | None = None
     missing: dict[str, str] = field(default_factory=dict)
     passport: dict[str, Any] = field(default_factory=dict)
+    density_difference: float | None = None
+    density_count_ab: float | None = None
+    density_count_ba: float | None = None
+    density_distance_ab: float | None = None
+    density_distance_ba: float | None = None
+    normals_f1: float | None = None
+    d1_spacing_psnr_db: float | None = None
+    d2_spacing_psnr_db: float | None = None
+    secondary_passport: dict[str, Any] = field(default_factory=dict)
     encode_s: float | None = None
     decode_s: float | None = None
     encode_s_samples: list[float] = field(default_factory=list)

@@ -32,6 +32,7 @@ class RunSpec(BaseModel):
         memory_limit_gb: limit of one worker with its children, in GiB; None for no limit.
         repeats: how often each call is timed.
         peak: peak of the PSNR in place of the data set's.
+        secondary: measure the secondary metrics, too (see `metrics.secondary`).
         allow_untrained: run learned codecs with random weights (flagged everywhere).
         keep_streams: keep the bitstreams in the run folder, named by their hash.
     """
@@ -53,6 +54,7 @@ class RunSpec(BaseModel):
     memory_limit_gb: float | None = Field(default=None, gt=0)
     repeats: int = Field(default=1, ge=1)
     peak: float | None = Field(default=None, gt=0)
+    secondary: bool = False
     allow_untrained: bool = False
     keep_streams: bool = False
 

@@ -47,13 +47,65 @@ class DensityDifference:
     passport: dict[str, Any]
 
 
+class Tree:
+    """A cloud made ready to look for neighbours in.
+
+    Args:
+        points: (n, 3), n >= 1.
+        name: what errors call the cloud.
+
+    Raises:
+        MetricError: no points, another shape, coordinates that are not finite.
+    """
+
+    def __init__(self, points: npt.ArrayLike, name: str = "cloud") -> None:
+        from scipy.spatial import cKDTree
+
+        self.points = _points(points, name)
+        self._tree = cKDTree(self.points, balanced_tree=False)
+
+    def __len__(self) -> int:
+        """Points."""
+        return len(self.points)
+
+    def nearest(self, of: Points) -> npt.NDArray[np.int64]:
+        """Row of the point nearest to each of (m, 3) points, (m,)."""
+        return np.asarray(self._tree.query(of, workers=-1)[1], np.int64)
+
+    def spacings(self, of: Points) -> Points:
+        """Distance of each of (m, 3) points of this cloud to another one, (m,); needs two."""
+        distance = self._tree.query(of, 2, workers=-1)[0]
+        return np.asarray(distance[:, 1])
+
+    def density(
+        self, around: Points, radius: float, max_neighbours: int = MAX_NEIGHBOURS
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Number of points near each of (m, 3) points of this cloud, itself included, and their mean distance.
+
+        Returns:
+            (m,) counts of points within `radius`, at most `max_neighbours`, and (m,) mean distances.
+        """
+        k = min(max_neighbours, len(self))
+        counts, means = np.empty(len(around)), np.empty(len(around))
+        # The tree's bound leaves out what lies on it; the comparison below decides.
+        bound = np.nextafter(radius * (1 + 1e-9), np.inf)
+        for start in range(0, len(around), _CHUNK_POINTS):
+            part = slice(start, start + _CHUNK_POINTS)
+            distance = self._tree.query(around[part], k, distance_upper_bound=bound, workers=-1)[0].reshape(-1, k)
+            inside = distance <= radius
+            counts[part] = inside.sum(axis=1)
+            means[part] = np.where(inside, distance, 0.0).sum(axis=1) / counts[part]
+        return counts, means
+
+
 def density_difference(
-    reference: npt.ArrayLike,
-    decoded: npt.ArrayLike,
+    reference: npt.ArrayLike | Tree,
+    decoded: npt.ArrayLike | Tree,
     radius: float,
     *,
     max_neighbours: int = MAX_NEIGHBOURS,
     distance_weight: float = DISTANCE_WEIGHT,
+    centres: tuple[Points, Points] | None = None,
 ) -> DensityDifference:
     """D-PCC's density metric.
 
@@ -68,48 +120,41 @@ def density_difference(
         radius: in the unit of the coordinates; the published 0.15 is for patches scaled to -1..1.
         max_neighbours: at least 1.
         distance_weight: of the distances' difference.
+        centres: points of the input and of the decoded cloud to look around, in place of all.
 
     Raises:
         MetricError: an empty cloud, or a parameter out of range.
     """
-    a, b = _points(reference, "input cloud"), _points(decoded, "decoded cloud")
     if not (math.isfinite(radius) and radius > 0):
         raise MetricError(f"radius must be positive and finite, got {radius}")
     if max_neighbours < 1:
         raise MetricError(f"max_neighbours must be at least 1, got {max_neighbours}")
-    counts_a, distances_a = local_density(a, radius, max_neighbours)
-    counts_b, distances_b = local_density(b, radius, max_neighbours)
-    to_b, to_a = _nearest(a, b), _nearest(b, a)
-    count_ab, count_ba = _relative(counts_a, counts_b[to_b]), _relative(counts_b, counts_a[to_a])
-    distance_ab, distance_ba = _relative(distances_a, distances_b[to_b]), _relative(distances_b, distances_a[to_a])
+    a, b = _tree(reference, "input cloud"), _tree(decoded, "decoded cloud")
+    around_a, around_b = (a.points, b.points) if centres is None else centres
+
+    def compare(own: Tree, other: Tree, around: Points) -> tuple[float, float]:
+        facing, back = np.unique(other.nearest(around), return_inverse=True)
+        there = other.density(other.points[facing], radius, max_neighbours)
+        here = own.density(around, radius, max_neighbours)
+        count, distance = (_relative(one, two[back]) for one, two in zip(here, there, strict=True))
+        return count, distance
+
+    count_ab, distance_ab = compare(a, b, around_a)
+    count_ba, distance_ba = compare(b, a, around_b)
     return DensityDifference(
         count_ab,
         count_ba,
         distance_ab,
         distance_ba,
         count_ab + count_ba + distance_weight * (distance_ab + distance_ba),
-        {"radius": radius, "max_neighbours": max_neighbours, "distance_weight": distance_weight, "self": "counted"},
+        {
+            "radius": radius,
+            "max_neighbours": max_neighbours,
+            "distance_weight": distance_weight,
+            "self": "counted",
+            "centres": "all" if centres is None else [len(around_a), len(around_b)],
+        },
     )
-
-
-def local_density(
-    points: Points, radius: float, max_neighbours: int = MAX_NEIGHBOURS
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Number of points within `radius` of each point, itself included, and their mean distance; (n,) both."""
-    from scipy.spatial import cKDTree
-
-    tree = cKDTree(points, balanced_tree=False)
-    k = min(max_neighbours, len(points))
-    counts, means = np.empty(len(points)), np.empty(len(points))
-    for start in range(0, len(points), _CHUNK_POINTS):
-        part = slice(start, start + _CHUNK_POINTS)
-        # The tree's bound leaves out what lies on it; the comparison below decides.
-        distance = tree.query(points[part], k, distance_upper_bound=np.nextafter(radius * (1 + 1e-9), np.inf))[0]
-        distance = distance.reshape(-1, k)
-        inside = distance <= radius
-        counts[part] = inside.sum(axis=1)
-        means[part] = np.where(inside, distance, 0.0).sum(axis=1) / counts[part]
-    return counts, means
 
 
 def _relative(own: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
@@ -138,7 +183,7 @@ class NormalsF1:
 
 
 def normals_f1(
-    reference: npt.ArrayLike,
+    reference: npt.ArrayLike | Tree,
     reference_normals: npt.ArrayLike,
     decoded: npt.ArrayLike,
     decoded_normals: npt.ArrayLike,
@@ -162,11 +207,12 @@ def normals_f1(
     Raises:
         MetricError: an empty cloud, or as many normals as points are missing.
     """
-    a, b = _points(reference, "input cloud"), _points(decoded, "decoded cloud")
+    tree, b = _tree(reference, "input cloud"), _points(decoded, "decoded cloud")
+    a = tree.points
     a_normals, b_normals = _points(reference_normals, "input normals"), _points(decoded_normals, "decoded normals")
     if len(a_normals) != len(a) or len(b_normals) != len(b):
         raise MetricError(f"{len(a_normals)} and {len(b_normals)} normals for {len(a)} and {len(b)} points")
-    nearest = _nearest(b, a)
+    nearest = tree.nearest(b)
     hit = np.linalg.norm(a[nearest] - b, axis=1) <= max_distance
     hit &= np.linalg.norm(a_normals[nearest] - b_normals, axis=1) <= max_normal_distance
     hits = int(hit.sum())
@@ -185,13 +231,10 @@ def nearest_neighbour_peak(points: npt.ArrayLike) -> float:
     Raises:
         MetricError: fewer than two distinct points.
     """
-    from scipy.spatial import cKDTree
-
     distinct = np.unique(_points(points, "cloud"), axis=0)
     if len(distinct) < 2:
         raise MetricError("a peak from nearest neighbours needs two distinct points")
-    distance = cKDTree(distinct, balanced_tree=False).query(distinct, 2)[0]
-    return float(distance[:, 1].max())
+    return float(Tree(distinct).spacings(distinct).max())
 
 
 def _points(values: npt.ArrayLike, name: str) -> Points:
@@ -205,7 +248,5 @@ def _points(values: npt.ArrayLike, name: str) -> Points:
     return points
 
 
-def _nearest(of: Points, among: Points) -> npt.NDArray[np.int64]:
-    from scipy.spatial import cKDTree
-
-    return np.asarray(cKDTree(among, balanced_tree=False).query(of)[1], np.int64)
+def _tree(values: npt.ArrayLike | Tree, name: str) -> Tree:
+    return values if isinstance(values, Tree) else Tree(values, name)

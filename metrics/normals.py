@@ -43,20 +43,36 @@ def estimate_normals(
     Raises:
         MetricError: open3d does not load, or a coordinate is not finite or too large to be squared.
     """
-    distinct, inverse = _distinct(np.asarray(points))
-    if len(distinct) and not np.abs(distinct).max() < _LARGEST:
-        raise MetricError(f"normals cannot be estimated for coordinates beyond +-{_LARGEST:g}")
+    distinct, inverse = sorted_distinct(np.asarray(points))
     origin = {
         "source": "estimated (open3d)",
         "neighbours": neighbours,
         "orientation": f"minimum spanning tree over a sample of about {_SAMPLE_POINTS} points",
     }
-    normals = _estimated(distinct, neighbours)
+    normals = unoriented_normals(distinct, neighbours)
     _orient(distinct, normals)
     return normals[inverse].astype(np.float32), origin
 
 
-def _distinct(points: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+def unoriented_normals(points: npt.NDArray[np.float64], neighbours: int = NEIGHBOURS) -> npt.NDArray[np.float64]:
+    """Unit normals of distinct points, of any sign, (n, 3).
+
+    Raises:
+        MetricError: as `estimate_normals`.
+    """
+    if len(points) and not np.abs(points).max() < _LARGEST:
+        raise MetricError(f"normals cannot be estimated for coordinates beyond +-{_LARGEST:g}")
+    open3d = _open3d()
+    cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points))
+    cloud.estimate_normals(open3d.geometry.KDTreeSearchParamKNN(neighbours))
+    normals = np.array(cloud.normals)
+    lengths = np.linalg.norm(normals, axis=1)
+    bad = ~(np.abs(lengths - 1) < 1e-6)
+    normals[bad] = (0.0, 0.0, 1.0)
+    return normals
+
+
+def sorted_distinct(points: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
     """The distinct points, sorted by z, y, x, and the row of each point among them.
 
     The order matters where neighbours are equally far: sorted, the normals do not depend on the input's order.
@@ -81,18 +97,6 @@ def _open3d() -> Any:
             "pip install open3d, and on Debian apt-get install libusb-1.0-0 libgomp1 libgl1"
         ) from None
     return open3d
-
-
-def _estimated(points: npt.NDArray[np.float64], neighbours: int) -> npt.NDArray[np.float64]:
-    """Unit normals of any sign, (n, 3)."""
-    open3d = _open3d()
-    cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points))
-    cloud.estimate_normals(open3d.geometry.KDTreeSearchParamKNN(neighbours))
-    normals = np.array(cloud.normals)
-    lengths = np.linalg.norm(normals, axis=1)
-    bad = ~(np.abs(lengths - 1) < 1e-6)
-    normals[bad] = (0.0, 0.0, 1.0)
-    return normals
 
 
 def _orient(points: npt.NDArray[np.float64], normals: npt.NDArray[np.float64]) -> None:

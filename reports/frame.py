@@ -26,6 +26,7 @@ NESTED: Mapping[str, type] = {
     "sections": dict,
     "missing": dict,
     "passport": dict,
+    "secondary_passport": dict,
     "parameters": dict,
     "notes": dict,
     "ingredients": dict,
@@ -47,6 +48,10 @@ OPTIONAL: Mapping[str, Any] = {
     "d1_psnr_db": None,
     "d2_mse": None,
     "d2_psnr_db": None,
+    "density_difference": None,
+    "density_count_ab": None,
+    "density_count_ba": None,
+    "normals_f1": None,
     "encode_s": None,
     "decode_s": None,
     "encode_peak_mb": None,
@@ -97,7 +102,7 @@ LEADING = (
 CLOUD_ENTRIES = frozenset({"peak", "normals.sha256", "normals.not_finite"})
 
 #: Order of the codecs that ship with the package; others follow by name.
-_SHIPPED = ("gpcc-octree", "gpcc-trisoup", "octree", "draco")
+_SHIPPED = ("gpcc-octree", "gpcc-trisoup", "octree", "draco", "sparse", "deepcompress", "dpcc")
 
 
 @dataclass(frozen=True)
@@ -364,6 +369,7 @@ _SPEC_OPTIONS: Mapping[str, str] = {
     "peak": "--peak",
     "threads": "--threads",
     "repeats": "--repeats",
+    "secondary": "--secondary",
     "allow_untrained": "--allow-untrained",
 }
 

@@ -1,4 +1,4 @@
-"""Plots: rate-distortion curves of each cloud, and what each codec costs in time and memory.
+"""Plots: curves of each cloud over rate (distortion, local density and normals), and time and memory of each codec.
 
 Figures are made without pyplot: no global state, no display.  Every measured point carries the anchor of its row, so
 that in the page it leads to the job behind it.
@@ -20,7 +20,7 @@ from .published import PUBLISHED_MARK as _PUBLISHED_MARK
 from .published import PublishedCurve, published_curves
 from .style import GRID, INK, PUBLISHED, CodecStyle, codec_styles, published_marker
 from .svg import to_svg
-from .text import bpp, number, significant
+from .text import bpp, integer, number, significant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,7 +116,7 @@ def rd_plot(rows: pd.DataFrame, dataset: str, cloud: str, name: str) -> Plot | N
             _published(axis, published, metric)
             for codec in codecs:
                 of_codec = [row for row in jobs if row["codec"] == codec]
-                _measured(axis, of_codec, titles[codec], metric, style=styles[codec])
+                _measured(axis, of_codec, titles[codec], f"{metric}_psnr_db", style=styles[codec])
             _finish_rd(axis, jobs, metric, styles)
         _legend(figure, axes)
     caption = f"{cloud}. Solid: measured here, rate from the bytes given to a sealed decoder."
@@ -128,6 +128,59 @@ def rd_plot(rows: pd.DataFrame, dataset: str, cloud: str, name: str) -> Plot | N
         caption += " Dotted: untrained, or trained on this cloud, as the legend says."
     tips = {row["row_id"]: _tip(row, titles[row["codec"]]) for row in jobs}
     return Plot(name, cloud, caption, figure, tips, tuple(curve.reference for curve in published))
+
+
+def secondary_plot(rows: pd.DataFrame, dataset: str, cloud: str, name: str) -> Plot | None:
+    """Local density and normals over rate of every codec on one cloud; None where they were not measured.
+
+    Args:
+        rows: as for `rd_plot`.
+        dataset: data set of the cloud.
+        cloud: the cloud.
+        name: file name of the plot.
+
+    Raises:
+        MixedPassportsError: the rows are of several passports.
+    """
+    require_one_passport(rows)
+    mine = of_cloud(rows, dataset, cloud)
+    jobs = [row for row in records(ok(mine)) if number(row["density_count_ab"]) is not None]
+    if not jobs:
+        return None
+    for row in jobs:
+        there, back = number(row["density_count_ab"]), number(row["density_count_ba"])
+        # What is equal has no place on a logarithmic axis.
+        row["density_count"] = (there + back) / 2 if there and back else None
+    codecs = codecs_of(rows)
+    titles = {codec: title_of(mine, codec) for codec in codecs}
+    styles = codec_styles(codecs, [codec for codec in codecs if codec_flags(mine, codec)])
+    panels = [
+        ("density_count", "Local density (lower is better)", "relative difference"),
+        ("normals_f1", "Normals (higher is better)", "F1 score"),
+    ]
+    with _style():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(11.2, 4.9), layout="constrained")
+        axes = figure.subplots(1, len(panels))
+        for axis, (column, title, label) in zip(axes, panels, strict=True):
+            for codec in codecs:
+                of_codec = [row for row in jobs if row["codec"] == codec]
+                _measured(axis, of_codec, titles[codec], column, style=styles[codec])
+            _finish_rate(axis, title, label)
+        axes[0].set_yscale("log")
+        _legend(figure, axes)
+    passport = jobs[-1]["secondary_passport"]
+    caption = (
+        f"{cloud}. Local density: how much the number of points within {significant(passport['radius'])} of a point "
+        f"differs from that around the nearest point of the other cloud, mean of both directions over "
+        f"{integer(passport['centres'])} points. Normals: F1 of points within "
+        f"{significant(passport['hit_distance'])} of an input point of nearly the same normal. Metrics of D-PCC "
+        "(He et al., CVPR 2022), scaled to the cloud's "
+        "spacing."
+    )
+    tips = {row["row_id"]: _tip(row, titles[row["codec"]]) for row in jobs}
+    return Plot(name, f"{cloud}: density and normals", caption, figure, tips)
 
 
 def _style() -> Any:
@@ -162,10 +215,10 @@ def _published(axis: Axes, curves: Sequence[PublishedCurve], metric: str) -> Non
             )
 
 
-def _measured(axis: Axes, jobs: Sequence[Mapping[str, Any]], title: str, metric: str, *, style: CodecStyle) -> None:
+def _measured(axis: Axes, jobs: Sequence[Mapping[str, Any]], title: str, column: str, *, style: CodecStyle) -> None:
     points = []
     for row in jobs:
-        rate, quality = number(row["rate_bpp"]), number(row[f"{metric}_psnr_db"])
+        rate, quality = number(row["rate_bpp"]), number(row[column])
         if rate and quality is not None:
             points.append((rate, quality, row["row_id"]))
     if not points:
@@ -186,8 +239,6 @@ def _tip(row: Mapping[str, Any], title: str) -> str:
 
 
 def _finish_rd(axis: Axes, jobs: Sequence[Mapping[str, Any]], metric: str, styles: Mapping[str, CodecStyle]) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
     axis.set_xscale("log")
     low, high = axis.get_xlim()
     # Lossless rates have no PSNR; they are marked on the upper edge, where they fall near the curves.
@@ -200,6 +251,14 @@ def _finish_rd(axis: Axes, jobs: Sequence[Mapping[str, Any]], metric: str, style
             marked = True
     if marked:
         axis.plot([], [], linestyle="none", marker="v", markersize=7, color=PUBLISHED, label=_LOSSLESS_LABEL)
+    _finish_rate(axis, _LABELS[metric], f"{metric.upper()} PSNR, dB")
+
+
+def _finish_rate(axis: Axes, title: str, label: str) -> None:
+    """Logarithmic rate, grid and words of a panel."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.set_xscale("log")
     decades = math.log10(axis.get_xlim()[1] / axis.get_xlim()[0])
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 4 else (1,)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -207,8 +266,8 @@ def _finish_rd(axis: Axes, jobs: Sequence[Mapping[str, Any]], metric: str, style
     axis.grid(visible=True, which="major")
     axis.set_axisbelow(True)
     axis.set_xlabel("rate, bits per input point")
-    axis.set_ylabel(f"{metric.upper()} PSNR, dB")
-    axis.set_title(_LABELS[metric], loc="left", pad=10)
+    axis.set_ylabel(label)
+    axis.set_title(title, loc="left", pad=10)
 
 
 def _legend(figure: Figure, axes: Sequence[Axes]) -> None:

@@ -12,7 +12,7 @@ from .bd import COLUMNS, bd_table, default_anchors
 from .certificate import Certify
 from .frame import Section, clouds_of, ok, prepare, results, split_by_passport
 from .page import Part, render_page
-from .plots import Plot, cost_plot, rd_plot
+from .plots import Plot, cost_plot, rd_plot, secondary_plot
 from .table import Table, to_latex, to_markdown
 from .tables import (
     bd_matrix,
@@ -88,7 +88,9 @@ def make_part(section: Section, anchors: Sequence[str], certify: Certify) -> Par
     ]
     suffix = f"-{section.label.lower()}" if section.index else ""
     curves = [
-        rd_plot(rows, dataset, cloud, slug(f"rd-{dataset}-{cloud}{suffix}")) for dataset, cloud in clouds_of(rows)
+        draw(rows, dataset, cloud, slug(f"{kind}-{dataset}-{cloud}{suffix}"))
+        for dataset, cloud in clouds_of(rows)
+        for kind, draw in (("rd", rd_plot), ("secondary", secondary_plot))
     ]
     cost = cost_plot(rows, f"cost{suffix}")
     rates: list[Table] = []

@@ -38,17 +38,18 @@ _SHIPPED = {
     "gpcc-trisoup": CodecStyle("#d55e00", "^"),
     "octree": CodecStyle("#0072b2", "o"),
     "draco": CodecStyle("#e69f00", "D"),
+    "sparse": CodecStyle("#009e73", "o"),
+    "deepcompress": CodecStyle("#cc6699", "v"),
+    "dpcc": CodecStyle("#56b4e9", "P"),
     "raw": CodecStyle("#8a8f96", "x"),
 }
 _OTHERS = (
-    ("#009e73", "o"),
-    ("#cc6699", "v"),
-    ("#56b4e9", "P"),
     ("#882255", "X"),
     ("#999933", "<"),
     ("#5a4fcf", ">"),
     ("#117733", "h"),
     ("#aa4499", "p"),
+    ("#44aa99", "*"),
 )
 _PUBLISHED_MARKERS = {
     "PCGCv2": "o",

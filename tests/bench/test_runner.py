@@ -120,6 +120,21 @@ def test_a_changed_cloud_is_stale(folder, tmp_path):
     assert run(folder, tmp_path / "run", "honest").repeated == 1
 
 
+def test_secondary_metrics_are_measured_when_asked_for_and_then_kept(folder, tmp_path):
+    np.save(Path(folder.removeprefix("folder:")) / "point.npy", np.array([[1, 2, 3]]))
+    (row, *_) = run(folder, tmp_path / "run", "raw", clouds=["one"]).rows
+    assert row.density_difference is None
+    again = run(folder, tmp_path / "run", "raw", clouds=["one", "point"], secondary=True)
+    rows = {row.cloud: row for row in again.rows}
+    assert again.repeated == 0
+    assert rows["one"].density_count_ab == pytest.approx(0, abs=1e-6)
+    assert rows["one"].normals_f1 == 1
+    assert rows["point"].status == "ok"
+    assert "two distinct points" in rows["point"].secondary_passport["missing"]
+    for secondary in (True, False):
+        assert run(folder, tmp_path / "run", "raw", clouds=["one", "point"], secondary=secondary).repeated == 2
+
+
 def test_a_timeout_is_tried_again_with_more_time_only(folder, tmp_path):
     def hangs(timeout_s):
         return run(folder, tmp_path / "run", "hangs", clouds=["one"], timeout_s=timeout_s).repeated

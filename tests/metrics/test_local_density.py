@@ -4,8 +4,8 @@ import pytest
 from pccbench.metrics.distortion import psnr_db
 from pccbench.metrics.errors import MetricError
 from pccbench.metrics.local_density import (
+    Tree,
     density_difference,
-    local_density,
     nearest_neighbour_peak,
     normals_f1,
 )
@@ -44,11 +44,14 @@ def test_density_against_brute_force(radius, limit):
     total = found.count_ab + found.count_ba + 1e-3 * (found.distance_ab + found.distance_ba)
     assert found.value == pytest.approx(total, rel=1e-12)
     assert found.passport["radius"] == radius
+    some = density_difference(Tree(a), b, radius, max_neighbours=limit, centres=(a[:40], b[30:]))
+    assert some.count_ab == pytest.approx(relative(count_a[:40], count_b[ab[:40]]), rel=1e-12)
+    assert some.distance_ba == pytest.approx(relative(mean_b[30:], mean_a[ba[30:]]), rel=1e-9)
 
 
 def test_radius_includes_its_end_and_the_point_itself():
     line = np.arange(5.0)[:, None] * [1.0, 0, 0]
-    counts, means = local_density(line, 1.0)
+    counts, means = Tree(line).density(line, 1.0)
     assert counts.tolist() == [2, 3, 3, 3, 2]
     assert means == pytest.approx([0.5, 2 / 3, 2 / 3, 2 / 3, 0.5])
 

@@ -260,3 +260,25 @@ def test_errors(rows, provenance, certify, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         write_report(rows[rows["codec"] == "raw"], provenance, tmp_path / "file" / "x", certify=certify)
+
+
+def test_secondary_metrics_get_a_plot_where_they_were_measured(rows, change, provenance, certify, tmp_path):
+    passport = {"radius": 4.0, "centres": 10_000, "hit_distance": 1.0}
+    columns = ("density_count_ab", "density_count_ba", "normals_f1", "secondary_passport")
+    measured = change(
+        rows.assign(**dict.fromkeys(columns)),
+        lambda frame: (frame["cloud"] == LOOT) & ~frame["lossless"],
+        density_count_ab=0.5,
+        density_count_ba=0.25,
+        normals_f1=0.75,
+        secondary_passport=passport,
+    )
+    page = write_report(measured, provenance, tmp_path, certify=certify)
+    plots = {path.name for path in (tmp_path / "plots").glob("*.svg")}
+    assert f"secondary-8ivfb-{LOOT}.svg" in plots
+    assert f"secondary-8ivfb-{LONGDRESS}.svg" not in plots
+    text = " ".join(Page(page.read_text(encoding="utf-8")).text)
+    assert "Local density: how much the number of points within 4" in text
+    table = pd.read_csv(tmp_path / "results.csv")
+    row = table[table["density_count_ab"].notna()].iloc[0]
+    assert (row["cloud"], json.loads(row["secondary_passport"])) == (LOOT, passport)
