@@ -144,13 +144,13 @@ def secondary_plot(rows: pd.DataFrame, dataset: str, cloud: str, name: str) -> P
     """
     require_one_passport(rows)
     mine = of_cloud(rows, dataset, cloud)
-    jobs = [row for row in records(ok(mine)) if number(row["density_count_ab"]) is not None]
+    measured = [row for row in records(ok(mine)) if number(row["density_count_ab"]) is not None]
+    # Clouds without error have no place on a logarithmic axis.
+    jobs = [row for row in measured if not is_lossless(row, "d1")]
     if not jobs:
         return None
     for row in jobs:
-        there, back = number(row["density_count_ab"]), number(row["density_count_ba"])
-        # What is equal has no place on a logarithmic axis.
-        row["density_count"] = (there + back) / 2 if there and back else None
+        row["density_count"] = (row["density_count_ab"] + row["density_count_ba"]) / 2
     codecs = codecs_of(rows)
     titles = {codec: title_of(mine, codec) for codec in codecs}
     styles = codec_styles(codecs, [codec for codec in codecs if codec_flags(mine, codec)])
@@ -160,6 +160,7 @@ def secondary_plot(rows: pd.DataFrame, dataset: str, cloud: str, name: str) -> P
     ]
     with _style():
         from matplotlib.figure import Figure
+        from matplotlib.ticker import FuncFormatter
 
         figure = Figure(figsize=(11.2, 4.9), layout="constrained")
         axes = figure.subplots(1, len(panels))
@@ -169,6 +170,7 @@ def secondary_plot(rows: pd.DataFrame, dataset: str, cloud: str, name: str) -> P
                 _measured(axis, of_codec, titles[codec], column, style=styles[codec])
             _finish_rate(axis, title, label)
         axes[0].set_yscale("log")
+        axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         _legend(figure, axes)
     passport = jobs[-1]["secondary_passport"]
     caption = (
