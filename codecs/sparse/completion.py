@@ -23,8 +23,14 @@ CERTAIN = len(THRESHOLDS)
 _AXIS_BITS = 21
 _AXIS = (1 << _AXIS_BITS) - 1
 _LOWEST, _STEP = float(THRESHOLDS[0]), float(THRESHOLDS[1] - THRESHOLDS[0])
+#: Cells that candidates may lie in: half a kilobyte each for their levels, and twice that while levels are chosen.
+MAX_CELLS = 1 << 21
 #: Coarse voxels whose logits exist at a time.
 _CHUNK_ROWS = 2048
+
+
+class TooManyCellsError(ValueError):
+    """Candidates would take too much memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +88,13 @@ def candidates_of(keys: Keys, factor: int, model: SurfaceModel, limit: int = 1 <
         factor: one of the model's.
         model: the network.
         limit: side of the grid of the candidates; there are none beyond.
+
+    Raises:
+        TooManyCellsError: there would be more than `MAX_CELLS`.
     """
     positions = cells_touched(keys, factor)
+    if len(positions) > MAX_CELLS:
+        raise TooManyCellsError(f"candidates lie in {len(positions)} cells, expected at most {MAX_CELLS}")
     levels = np.zeros((len(positions), CELL_VOXELS), np.uint8)
     cell_keys = keys_of(positions)
     for piece, logits in _logits(keys, factor, model):

@@ -15,7 +15,7 @@ from ..deepcompress.decision import THRESHOLDS, Costs
 from ..errors import BitstreamError
 from ..octree.occupancy import distinct, keys_of
 from .choice import Choice, Normals, best_of, costs_at, costs_of, normals_of, real_costs, with_column, with_rows
-from .completion import Candidates, Keys, candidates_of, coordinates_of
+from .completion import Candidates, Keys, TooManyCellsError, candidates_of, coordinates_of
 from .header import Header
 from .kernel import LOSSLESS
 from .modes import EXACT, GUESSED, UNCODED, Modes, decode_modes, encode_modes
@@ -90,7 +90,10 @@ def decode_lossy(
     found = decode_modes(modes, len(regions), has_centres=header.centred, has_children=header.refined)
     known = _decode_refinement(refinement, regions, found, header, weights) if header.refined else _NONE
     active = base[~found.centred[regions.of_nodes]]
-    candidates, _ = _completed(active, header, stages, weights)
+    try:
+        candidates, _ = _completed(active, header, stages, weights)
+    except TooManyCellsError as error:
+        raise BitstreamError(str(error)) from None
     return _cloud(regions, candidates, found, known, header)
 
 

@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..deepcompress.cells import CELL_SIDE, keys_of
-from .completion import Keys, cells_touched, coordinates_of
+from .completion import MAX_CELLS, Keys, cells_touched, coordinates_of
 from .neighbours import windows_of
 
 #: Mean number of neighbours, of 26, of the coarse voxels of a block below which no surface is looked for.
 _LONELY = 4.0
 _CHUNK_NODES = 1 << 20
+#: Cells that the candidates of an encoder may lie in, about.
+_MAX_CELLS = MAX_CELLS // 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +67,25 @@ class Regions:
         return np.searchsorted(self.keys, keys_of(positions))
 
     def lonely(self) -> npt.NDArray[np.bool_]:
-        """Blocks whose nodes have too few neighbours for a surface."""
+        """Blocks whose nodes have too few neighbours for a surface, or for whose surface there is no memory."""
         total = np.zeros(len(self))
         near = _neighbours(self.base)
         total += np.bincount(self.of_nodes, near, minlength=len(self))
-        return total < _LONELY * self.nodes
+        return (total < _LONELY * self.nodes) | self._beyond_memory(total)
+
+    def _beyond_memory(self, neighbours: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Blocks for whose candidates there is no room, those with the fewest neighbours first."""
+        per_node = ((self.step + CELL_SIDE - 1) // CELL_SIDE) ** 3
+        beyond = np.zeros(len(self), np.bool_)
+        if len(self.base) * 8 * per_node <= _MAX_CELLS:
+            return beyond
+        if self.step > CELL_SIDE:  # most of what a node covers, since a surface is somewhere in it
+            cells = self.nodes * per_node
+        else:
+            cells = np.bincount(self.of_cells(cells_touched(self.base, self.step)), minlength=len(self))
+        order = np.argsort(-neighbours / np.maximum(self.nodes, 1), kind="stable")
+        beyond[order] = np.cumsum(cells[order]) > _MAX_CELLS
+        return beyond
 
     def centres(self, which: npt.NDArray[np.bool_], bit_depth: int) -> npt.NDArray[np.number]:
         """Centres of the nodes of the chosen blocks, (n, 3), whole numbers where the step is odd."""

@@ -13,6 +13,7 @@ from pccbench.codecs.cloud import PointCloud
 from pccbench.codecs.conformance import check_codec, failures
 from pccbench.codecs.errors import BitstreamError, CodecError, CodecUnavailableError
 from pccbench.codecs.octree import OctreeCodec
+from pccbench.codecs.octree.occupancy import keys_of
 from pccbench.codecs.sparse.codec import SparseCodec
 from pccbench.codecs.sparse.files import SHIPPED, weights_path
 from pccbench.metrics.distortion import distortion
@@ -131,6 +132,25 @@ def test_each_region_has_what_suits_it(codec, cloud, rng):
         far = distortion(mixed.points[-3000:], decoded.points, peak=1.0).d1_mse_ab
         assert far <= (0.751, 0.5, 0)[len(sizes) - 1]
     assert sizes == sorted(sizes)
+
+
+@pytest.mark.parametrize("rate", [RATES[1], RATES[3]], ids=lambda rate: rate.name)
+def test_memory_is_bounded_on_both_sides(rate, codec, cloud, monkeypatch):
+    """Where candidates would take too much, some blocks get centres; a stream that asks for more is refused."""
+    from pccbench.codecs.sparse import completion, regions
+
+    points = np.concatenate([cloud.points, cloud.points + np.array([512, 512, 512], np.int32)])
+    wide = PointCloud(points, bit_depth=10)
+    whole = codec.encode(wide, rate)
+    cells = len(completion.cells_touched(np.unique(keys_of(points // 8 * 8)), 1))
+    assert "centred_share" not in whole.notes
+    monkeypatch.setattr(regions, "_MAX_CELLS", int(0.8 * cells))
+    data = codec.encode(wide, rate)
+    assert 0.1 < data.notes["centred_share"] < 1
+    monkeypatch.setattr(completion, "MAX_CELLS", int(0.9 * cells))
+    assert codec.decode(bytes(data)).geometry_sha256() == data.reconstruction_sha256
+    with pytest.raises(BitstreamError, match="cells"):
+        codec.decode(bytes(whole))
 
 
 def test_a_sealed_decoder_with_other_threads(codec, cloud, weights, tmp_path):
