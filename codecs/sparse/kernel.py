@@ -391,7 +391,7 @@ def _fine_row(words: npt.NDArray[np.int64], z: int, y: int) -> int:
     return (pairs | pairs >> 6 | pairs >> 12) & 63
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def code_level(
     decoding: bool,
     nodes: npt.NDArray[np.int64],

@@ -1,15 +1,21 @@
 """Occupancy: a set of voxels, coded without loss by contexts that were trained on other clouds.
 
-byte 0     depth of the tree
+byte 0     bits 0-4: depth of the tree; bit 7: cut in parts
 then       number of voxels, varint
-then       payload, level by level from the root
+then       where cut: bytes of the payload above the parts, and of each part but the last, varints
+then       payload, level by level from the root; where cut, the last two levels of each part on their own
+
+Large sets are cut along z, and their parts, which begin with what was learned above, are coded side by side.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +38,13 @@ _MAX_VOXELS_PER_BYTE = 8 * int(0.6931 * (1 << 16) / MIN_PROBABILITY)
 _MIN_TABLE_BITS, _MAX_TABLE_BITS = 14, 20
 #: Decisions that a trained model counts as already made: how fast it adapts to a cloud.
 _EXPERIENCE = 200_000
+#: Parts of a large set, the levels that they have of their own, and the nodes above these that make a set large.
+_PARTS = 2
+_CUT_LEVELS = 2
+_CUT_NODES = 10_000
+#: Nodes that are many where their children alone are coded.
+_CUT_CHILDREN = 40_000
+_CUT_FLAG = 1 << 7
 
 Keys = npt.NDArray[np.int64]
 
@@ -87,14 +100,24 @@ def encode_keys(leaves: Keys, experience: Experience) -> tuple[bytes, float]:
         return bytes([0]) + put_varint(0), 16.0
     levels = levels_of(leaves)
     model = experience.model(len(leaves))
-    coder, stream = _writer(levels)
-    predicted_bits = 0.0
-    for above, below in itertools.pairwise(levels):
-        predicted_bits += code_level(False, above, below, _none(above), LOSSLESS, len(leaves), model, coder, stream)[
-            2
-        ]
-    head = bytes([len(levels) - 1]) + put_varint(len(leaves))
-    return head + finish(coder, stream), 8 * (len(head) + math.ceil(predicted_bits / 8))
+    is_cut = len(levels) > _CUT_LEVELS and len(levels[-1 - _CUT_LEVELS]) >= _CUT_NODES
+    head = bytes([len(levels) - 1 | (_CUT_FLAG if is_cut else 0)]) + put_varint(len(leaves))
+    if not is_cut:
+        data, bits = _encode_levels(levels, len(leaves), model)
+        return head + data, 8 * (len(head) + math.ceil(bits / 8))
+    top, bits = _encode_levels(levels[:-_CUT_LEVELS], len(leaves), model)
+
+    def encode(part: Sequence[Keys]) -> tuple[bytes, float]:
+        return _encode_levels(part, len(leaves), _copy(model))
+
+    below = levels[-1 - _CUT_LEVELS :]
+    coded = _side_by_side(
+        encode, list(zip(*(_parts(level, below[0], 1 << k) for k, level in enumerate(below)), strict=True))
+    )
+    strings = [top, *(data for data, _ in coded)]
+    head += b"".join(put_varint(len(string)) for string in strings[:-1])
+    whole = [math.ceil(one / 8) for one in (bits, *(bits for _, bits in coded))]
+    return head + b"".join(strings), 8 * (len(head) + sum(whole))
 
 
 def decode_keys(data: bytes, experience: Experience) -> Keys:
@@ -105,27 +128,91 @@ def decode_keys(data: bytes, experience: Experience) -> Keys:
     """
     if not data:
         raise BitstreamError("occupancy is empty, expected at least 2 bytes")
-    depth = data[0]
+    depth, is_cut = data[0] & ~_CUT_FLAG, bool(data[0] & _CUT_FLAG)
     count, position = get_varint(data, 1)
-    if depth > MAX_BIT_DEPTH:
+    if depth > MAX_BIT_DEPTH or (is_cut and depth < _CUT_LEVELS):
         raise BitstreamError(f"occupancy has depth {depth}, expected at most {MAX_BIT_DEPTH}")
-    payload = np.frombuffer(data, np.uint8, offset=position).copy()  # the kernel wants it writable
-    if count > min(8**depth, _MAX_VOXELS_PER_BYTE * (len(payload) + 16)):
-        raise BitstreamError(f"{count} voxels cannot be in {len(payload)} bytes at depth {depth}")
+    if count > min(8**depth, _MAX_VOXELS_PER_BYTE * (len(data) - position + 16)):
+        raise BitstreamError(f"{count} voxels cannot be in {len(data) - position} bytes at depth {depth}")
     if count == 0:
         return np.empty(0, np.int64)
     model = experience.model(count)
-    coder = decoder_state(payload)
-    nodes, none = np.zeros(1, np.int64), np.empty(0, np.int64)
+    root = np.zeros(1, np.int64)
+    if not is_cut:
+        keys = _decode_levels(data[position:], root, depth, count, model)
+    else:
+        top, *strings = _strings(data, position, 1 + _PARTS)
+        nodes = _decode_levels(top, root, depth - _CUT_LEVELS, count, model)
+
+        def decode(part: tuple[bytes, Keys]) -> Keys:
+            return _decode_levels(*part, _CUT_LEVELS, count, _copy(model))
+
+        keys = np.concatenate(_side_by_side(decode, list(zip(strings, _parts(nodes, nodes, 1), strict=True))))
+    if len(keys) != count:
+        raise BitstreamError(f"occupancy declares {count} voxels, but {len(keys)} were found")
+    return keys
+
+
+def _encode_levels(levels: Sequence[Keys], most: int, model: Model) -> tuple[bytes, float]:
+    """The string of all levels but the first, and the predicted bits."""
+    coder, stream = _writer(levels)
+    bits = 0.0
+    for above, below in itertools.pairwise(levels):
+        bits += code_level(False, above, below, _none(above), LOSSLESS, most, model, coder, stream)[2]
+    return finish(coder, stream), bits
+
+
+def _decode_levels(data: bytes, nodes: Keys, depth: int, most: int, model: Model) -> Keys:
+    """Nodes `depth` levels below, at most so many.
+
+    Raises:
+        BitstreamError: the string is damaged.
+    """
+    payload = np.frombuffer(data, np.uint8).copy()  # the kernel wants it writable
+    coder, none = decoder_state(payload), np.empty(0, np.int64)
     for _ in range(depth):
-        outcome, nodes, _ = code_level(True, nodes, none, _none(nodes), LOSSLESS, count, model, coder, payload)
+        outcome, nodes, _ = code_level(True, nodes, none, _none(nodes), LOSSLESS, most, model, coder, payload)
         if outcome == TOO_MANY:
-            raise BitstreamError(f"occupancy holds more than the {count} voxels that it declares")
+            raise BitstreamError(f"occupancy holds more than the {most} voxels that it declares")
         if outcome == EXHAUSTED:
             raise BitstreamError("occupancy ends before its last voxel")
-    if len(nodes) != count:
-        raise BitstreamError(f"occupancy declares {count} voxels, but {len(nodes)} were found")
     return nodes
+
+
+def _parts(keys: Keys, nodes: Keys, scale: int) -> list[Keys]:
+    """The keys, of a grid `scale` times as fine as that of the nodes, cut across z: about as many nodes a part."""
+    cuts = nodes[[len(nodes) * part // _PARTS for part in range(1, _PARTS)]] >> 2 * KEY_BITS
+    return np.split(keys, np.searchsorted(keys, cuts * scale << 2 * KEY_BITS))
+
+
+def _strings(data: bytes, position: int, count: int) -> list[bytes]:
+    """The strings at the end of `data`: the lengths of all but the last stand before them.
+
+    Raises:
+        BitstreamError: they are longer than the data.
+    """
+    lengths = []
+    for _ in range(count - 1):
+        length, position = get_varint(data, position)
+        lengths.append(length)
+    if sum(lengths) > len(data) - position:
+        raise BitstreamError(f"parts of {sum(lengths)} bytes cannot be in {len(data) - position}")
+    ends = [position, *itertools.accumulate(lengths, initial=position)][1:]
+    return [data[start:end] for start, end in itertools.pairwise([*ends, len(data)])]
+
+
+def _copy(model: Model) -> Model:
+    return Model(*(array.copy() for array in model))
+
+
+_Part = TypeVar("_Part")
+_Result = TypeVar("_Result")
+
+
+def _side_by_side(function: Callable[[_Part], _Result], parts: Sequence[_Part]) -> list[_Result]:
+    """The results for all parts, computed on as many threads as there are cores; the kernels release the GIL."""
+    with ThreadPoolExecutor(min(len(parts), len(os.sched_getaffinity(0)))) as pool:
+        return list(pool.map(function, parts))
 
 
 def encode_children(
@@ -145,13 +232,20 @@ def encode_children(
     """
     if skipped.all():
         return b"", 0.0, np.empty(0, np.int64)
-    model = experience.model(len(nodes))
-    coder, stream = _writer([nodes, children])
     wanted = children[~skipped[np.searchsorted(nodes, children >> 1 & _PARENT_MASK)].astype(np.bool_)]
-    limit = 8 * len(nodes)
-    _, found, bits = code_level(False, nodes, wanted, skipped, band, limit, model, coder, stream)
-    head = put_varint(len(found))
-    return head + finish(coder, stream), 8 * (len(head) + math.ceil(bits / 8)), found
+
+    def encode(part: tuple[Keys, Keys, npt.NDArray[np.uint8]]) -> tuple[bytes, float, Keys]:
+        above, below, left_out = part
+        coder, stream = _writer([above, below])
+        model, limit = experience.model(len(above)), 8 * len(above)
+        _, found, bits = code_level(False, above, below, left_out, band, limit, model, coder, stream)
+        return finish(coder, stream), bits, found
+
+    parts = _side_by_side(encode, _children_parts(nodes, wanted, skipped))
+    found = np.concatenate([found for _, _, found in parts])
+    head = put_varint(len(found)) + b"".join(put_varint(len(data)) for data, _, _ in parts[:-1])
+    whole = sum(math.ceil(bits / 8) for _, bits, _ in parts)
+    return head + b"".join(data for data, _, _ in parts), 8 * (len(head) + whole), found
 
 
 def decode_children(
@@ -167,18 +261,39 @@ def decode_children(
     count, position = get_varint(data, 0)
     if count > 8 * len(nodes):
         raise BitstreamError(f"{count} voxels cannot be in {len(nodes)} nodes")
-    payload = np.frombuffer(data, np.uint8, offset=position).copy()
-    state = experience.model(len(nodes)), decoder_state(payload)
-    outcome, children, _ = code_level(True, nodes, np.empty(0, np.int64), skipped, band, count, *state, payload)
-    if outcome != OK or len(children) != count:
-        raise BitstreamError(f"{count} voxels were declared, but the string holds others")
+
+    def decode(part: tuple[bytes, tuple[Keys, Keys, npt.NDArray[np.uint8]]]) -> Keys:
+        string, (above, none, left_out) = part
+        payload = np.frombuffer(string, np.uint8).copy()
+        state = experience.model(len(above)), decoder_state(payload), payload
+        outcome, children, _ = code_level(True, above, none, left_out, band, count, *state)
+        if outcome != OK:
+            raise BitstreamError(f"{count} voxels were declared, but the string holds others")
+        return children
+
+    parts = _children_parts(nodes, np.empty(0, np.int64), skipped)
+    strings = _strings(data, position, len(parts))
+    children = np.concatenate(_side_by_side(decode, list(zip(strings, parts, strict=True))))
+    if len(children) != count:
+        raise BitstreamError(f"{count} voxels were declared, but {len(children)} were found")
     return children
+
+
+def _children_parts(
+    nodes: Keys, children: Keys, skipped: npt.NDArray[np.uint8]
+) -> list[tuple[Keys, Keys, npt.NDArray[np.uint8]]]:
+    """Nodes, children and what is skipped, in parts where there are many nodes."""
+    if len(nodes) < _CUT_CHILDREN:
+        return [(nodes, children, skipped)]
+    above = _parts(nodes, nodes, 1)
+    ends = np.cumsum([len(part) for part in above])[:-1]
+    return list(zip(above, _parts(children, nodes, 2), np.split(skipped, ends), strict=True))
 
 
 def _none(nodes: Keys) -> npt.NDArray[np.uint8]:
     return np.zeros(len(nodes), np.uint8)
 
 
-def _writer(levels: list[Keys]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+def _writer(levels: Sequence[Keys]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
     """State of an encoder, and room: a decision costs at most 12 bits, a node has at most 8."""
     return encoder_state(), np.empty(12 * sum(map(len, levels[:-1])) + 64, np.uint8)

@@ -26,6 +26,15 @@ def experience(surface):
     return Experience.of(model)
 
 
+@pytest.fixture(params=[False, True], ids=["whole", "in parts"])
+def _cut(request, monkeypatch):
+    """Small sets are cut like large ones, too."""
+    if request.param:
+        monkeypatch.setattr("pccbench.codecs.sparse.occupancy._CUT_NODES", 1)
+        monkeypatch.setattr("pccbench.codecs.sparse.occupancy._CUT_CHILDREN", 1)
+
+
+@pytest.mark.usefixtures("_cut")
 @pytest.mark.parametrize("n", [0, 1, 2, 50, 3000])
 @pytest.mark.parametrize("depth", [1, 5, 10, 21])
 def test_round_trip(n, depth, rng, experience):
@@ -53,6 +62,25 @@ def test_coding_does_not_change_what_coding_starts_from(surface, experience):
         np.testing.assert_array_equal(array, before[name])
 
 
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_parts_decode_alike_on_any_number_of_cores(share, surface, experience, rng, monkeypatch):
+    monkeypatch.setattr("pccbench.codecs.sparse.occupancy._CUT_NODES", 1)
+    monkeypatch.setattr("pccbench.codecs.sparse.occupancy._CUT_CHILDREN", 1)
+    keys = np.unique(keys_of(surface))
+    nodes = parents_of(keys)
+    skipped = (rng.random(len(nodes)) >= share).astype(np.uint8)
+    strings = []
+    for cores in ({0}, set(range(8))):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: cores)
+        data = encode_keys(keys, experience)[0]
+        np.testing.assert_array_equal(decode_keys(data, experience), keys)
+        children, bits, found = encode_children(nodes, keys, skipped, (2000, 64000), experience)
+        np.testing.assert_array_equal(decode_children(children, nodes, skipped, (2000, 64000), experience), found)
+        assert abs(8 * len(children) - bits) < 0.01 * bits + 64
+        strings.append((data, children))
+    assert strings[0] == strings[1]
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_children_of_some_nodes(share, surface, experience, rng):
     fine = np.unique(keys_of(surface))
@@ -76,6 +104,7 @@ def _mask():
     return low << 42 | low << 21 | low
 
 
+@pytest.mark.usefixtures("_cut")
 def test_damage_is_refused(surface, experience, rng):
     data, _ = encode_keys(np.unique(keys_of(surface // 2)), experience)
     refused = 0
