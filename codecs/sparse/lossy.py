@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,8 @@ _SPARSE_CHILDREN = 2.0
 _DOUBTFUL = 0.4
 #: Such blocks are looked at if they hold this share of the nodes, and centred if the error falls by this.
 _WORTH_A_LOOK, _WORTH_A_PASS = 0.01, 0.01
+#: Points beyond which their real distances are not searched for: it takes memory.
+_MAX_SEARCHED = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +97,7 @@ def decode_lossy(
         candidates, _ = _completed(active, header, stages, weights)
     except TooManyCellsError as error:
         raise BitstreamError(str(error)) from None
+    candidates = _with_known(regions, candidates, found.centred, found.children, known)
     return _cloud(regions, candidates, found, known, header)
 
 
@@ -116,11 +120,14 @@ class _Encoder:
         self.header, self.stages, self.base, self.bits = header, stages, base, base_bits
         self.goal, self.weights = goal, weights
         self.regions = Regions(base, header.step, header.block_side)
-        self.fine = distinct(keys_of(np.asarray(cloud.points, np.int32)))
-        self.points = coordinates_of(self.fine)
+        self.points = np.asarray(cloud.points, np.int32)
         self.normals: Normals | None = normals_of(cloud) if goal.optimise == "d2" else None
         self.centred = self.regions.lonely()
-        self.centre_errors: CentreErrors | None = None
+
+    @cached_property
+    def fine(self) -> Keys:
+        """Sorted keys of the input's voxels."""
+        return distinct(keys_of(self.points))
 
     def run(self) -> Lossy:
         """Choose, code, and say what comes of it."""
@@ -130,8 +137,7 @@ class _Encoder:
         if self.header.refined:
             children = self._children(choice)
             refinement, refined_bits, known = self._refinement(children)
-            inside = known[~self.centred[self.regions.of_voxels(coordinates_of(known))]]
-            found = found.with_known(((children > 0) & ~self.centred)[self._blocks(found)], inside)
+            found = _with_known(self.regions, found, self.centred, children, known)
             choice = self._best(self._costs(found, children), refined_bits)
         self.header = replace(self.header, centred=bool(self.centred.any()))
         modes = Modes(choice.levels, self.centred, children)
@@ -153,7 +159,8 @@ class _Encoder:
         completed = costs_at(costs, choice.levels)
         if self.normals is None:
             output = found.passing(choice.levels[self._blocks(found)])
-            completed = real_costs(self.regions, ~self.centred, self.points, output, completed)
+            if len(output) <= _MAX_SEARCHED:
+                completed = real_costs(self.regions, ~self.centred, coordinates_of(self.fine), output, completed)
         errors = self._errors_of_centres(doubtful)
         with_centres = self._best(with_column(completed, doubtful, errors, self.regions.nodes))
         better = with_centres.levels == 1
@@ -202,8 +209,8 @@ class _Encoder:
         return with_rows(costs, self.centred, errors, passed)
 
     def _errors_of_centres(self, which: npt.NDArray[np.bool_]) -> CentreErrors:
-        normals = None if self.normals is None else self.normals.of(self.points)
-        return centre_errors(self.regions, which, self.points, normals)
+        points = coordinates_of(self.fine)
+        return centre_errors(self.regions, which, points, None if self.normals is None else self.normals.of(points))
 
     def _best(self, costs: Costs, more_bits: float = 0.0) -> Choice:
         return best_of(costs, self.bits + more_bits)
@@ -211,7 +218,7 @@ class _Encoder:
     def _children(self, choice: Choice) -> npt.NDArray[np.uint8]:
         """Blocks whose children are coded: where they are hardly ever sure, fewer blocks, but those without error."""
         nodes = self.regions.nodes
-        inside = np.bincount(self.regions.of_voxels(self.points), minlength=len(nodes))
+        inside = np.bincount(self.regions.of_voxels(coordinates_of(self.fine)), minlength=len(nodes))
         sparse = self.centred | (inside < _SPARSE_CHILDREN * nodes)
         children = np.full(len(nodes), UNCODED, np.uint8)
         share = self.goal.refine
@@ -274,20 +281,32 @@ def _decode_refinement(data: bytes, regions: Regions, modes: Modes, header: Head
     return np.sort(np.concatenate(known))
 
 
+def _with_known(
+    regions: Regions,
+    found: Candidates,
+    centred: npt.NDArray[np.bool_],
+    children: npt.NDArray[np.uint8],
+    known: Keys,
+) -> Candidates:
+    """Candidates that are certain where children are coded."""
+    if not len(known):
+        return found
+    if centred.any():
+        known = known[~centred[regions.of_voxels(coordinates_of(known))]]
+    return found.with_known(((children > UNCODED) & ~centred)[regions.of_cells(found.positions)], known)
+
+
 def _cloud(regions: Regions, found: Candidates, modes: Modes, known: Keys, header: Header) -> PointCloud:
-    """What the decoder puts out."""
+    """What the decoder puts out, of candidates `_with_known`."""
     block = regions.of_cells(found.positions)
     coded = modes.children > UNCODED
     # A coarse voxel may reach into a block of another mode: of such voxels only the likeliest children pass.
     levels = np.where(modes.centred, np.uint8(len(THRESHOLDS) - 1), modes.levels)
-    if len(known):
-        outside = modes.centred[regions.of_voxels(coordinates_of(known))]
-        found = found.with_known((coded & ~modes.centred)[block], known[~outside])
     points: list[npt.NDArray[Any]] = [found.passing(levels[block])]
     if modes.centred.any():
         points.append(regions.centres(modes.centred & ~coded, header.bit_depth))
-    if len(known):
-        points.append(coordinates_of(known[outside]))
+        own = coordinates_of(known)
+        points.append(own[modes.centred[regions.of_voxels(own)]])
     joined = np.concatenate([part for part in points if len(part)] or points[:1])
     return PointCloud(joined, None if joined.dtype.kind == "f" else header.bit_depth)
 
