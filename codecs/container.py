@@ -21,7 +21,7 @@ MAGIC = b"\xcbp"
 FORMAT_VERSION = 1
 
 #: Codecs whose name is one number in the stream.  Never renumber; any other name is spelled out.
-CODEC_NUMBERS = {"raw": 1, "octree": 2, "draco": 3, "deepcompress": 4, "sparse": 5}
+CODEC_NUMBERS = {"raw": 1, "octree": 2, "draco": 3, "deepcompress": 4, "sparse": 5, "dpcc": 6}
 _NAMES = {number: name for name, number in CODEC_NUMBERS.items()}
 
 _CRC_BYTES = 4
