@@ -24,7 +24,7 @@ _AXIS_BITS = 21
 _AXIS = (1 << _AXIS_BITS) - 1
 _LOWEST, _STEP = float(THRESHOLDS[0]), float(THRESHOLDS[1] - THRESHOLDS[0])
 #: Cells that candidates may lie in: half a kilobyte each for their levels, and twice that while levels are chosen.
-MAX_CELLS = 1 << 20
+MAX_CELLS = 1 << 19
 #: Coarse voxels whose logits exist at a time.
 _CHUNK_ROWS = 2048
 

@@ -179,9 +179,14 @@ class _Encoder:
         return doubtful if nodes[doubtful].sum() > _WORTH_A_LOOK * len(self.base) else np.zeros_like(doubtful)
 
     def _complete(self) -> Candidates:
-        active = self.base[~self.centred[self.regions.of_nodes]]
         choose = _StageChoice(self.points, self.bits)
-        found, levels = _completed(active, self.header, self.stages, self.weights, choose)
+        while True:
+            active = self.base[~self.centred[self.regions.of_nodes]]
+            try:
+                found, levels = _completed(active, self.header, self.stages, self.weights, choose)
+                break
+            except TooManyCellsError:  # a surface has fewer: it is none
+                self.centred = self.centred | self.regions.emptier_half(~self.centred)
         self.header = replace(self.header, stage_levels=levels)
         return found
 

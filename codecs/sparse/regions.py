@@ -20,7 +20,7 @@ from .neighbours import windows_of
 _LONELY = 4.0
 _CHUNK_NODES = 1 << 20
 #: Cells that the candidates of an encoder may lie in, about.
-_MAX_CELLS = MAX_CELLS // 2
+_MAX_CELLS = MAX_CELLS
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,17 +75,24 @@ class Regions:
 
     def _beyond_memory(self, neighbours: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         """Blocks for whose candidates there is no room, those with the fewest neighbours first."""
-        per_node = ((self.step + CELL_SIDE - 1) // CELL_SIDE) ** 3
+        per_node = ((self.step + CELL_SIDE - 1) // CELL_SIDE) ** 2
         beyond = np.zeros(len(self), np.bool_)
         if len(self.base) * 8 * per_node <= _MAX_CELLS:
             return beyond
-        if self.step > CELL_SIDE:  # most of what a node covers, since a surface is somewhere in it
+        if self.step > CELL_SIDE:  # as a surface has that passes through the node
             cells = self.nodes * per_node
         else:
             cells = np.bincount(self.of_cells(cells_touched(self.base, self.step)), minlength=len(self))
         order = np.argsort(-neighbours / np.maximum(self.nodes, 1), kind="stable")
         beyond[order] = np.cumsum(cells[order]) > _MAX_CELLS
         return beyond
+
+    def emptier_half(self, which: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Half of the chosen blocks, those with the fewest nodes."""
+        rows = np.flatnonzero(which)
+        half = np.zeros(len(self), np.bool_)
+        half[rows[np.argsort(self.nodes[rows], kind="stable")[: (len(rows) + 1) // 2]]] = True
+        return half
 
     def centres(self, which: npt.NDArray[np.bool_], bit_depth: int) -> npt.NDArray[np.number]:
         """Centres of the nodes of the chosen blocks, (n, 3), whole numbers where the step is odd."""

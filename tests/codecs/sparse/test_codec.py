@@ -148,6 +148,10 @@ def test_memory_is_bounded_on_both_sides(rate, codec, cloud, monkeypatch):
     data = codec.encode(wide, rate)
     assert 0.1 < data.notes["centred_share"] < 1
     monkeypatch.setattr(completion, "MAX_CELLS", int(0.9 * cells))
+    monkeypatch.setattr(regions, "_MAX_CELLS", cells)
+    halved = codec.encode(wide, rate)  # finds out on the way
+    assert halved.notes["centred_share"] > 0.1
+    assert codec.decode(bytes(halved)).geometry_sha256() == halved.reconstruction_sha256
     assert codec.decode(bytes(data)).geometry_sha256() == data.reconstruction_sha256
     with pytest.raises(BitstreamError, match="cells"):
         codec.decode(bytes(whole))
