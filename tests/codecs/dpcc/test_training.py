@@ -8,6 +8,7 @@ import torch
 
 from pccbench.codecs.dpcc.config import ConfigError, TrainingConfig
 from pccbench.codecs.dpcc.dataset import file_sha256, read_dataset, scan, turned
+from pccbench.codecs.dpcc.model import PointModel
 from pccbench.codecs.dpcc.train import last_figures
 from pccbench.codecs.dpcc.training import Trainer, columns
 from pccbench.codecs.errors import CloudError
@@ -122,6 +123,7 @@ def test_shipped_configurations_are_valid():
     folder = Path(__file__).parents[3] / "codecs" / "dpcc" / "configs"
     found = {path.stem: TrainingConfig.read(path) for path in folder.glob("*.yml")}
     assert set(found) == {"dpcc", "published"}
+    assert PointModel(found["published"].model).parameter_count() == 87_662
     published = found["published"].training
     schedule = (published.learning_rate, published.decay_epochs, published.decay, published.epochs)
     assert schedule == (1e-3, 15, 0.5, 50)
