@@ -41,9 +41,9 @@ _EXPERIENCE = 200_000
 #: Parts of a large set, the levels that they have of their own, and the nodes above these that make a set large.
 _PARTS = 2
 _CUT_LEVELS = 2
-_CUT_NODES = 10_000
+_CUT_NODES = 40_000
 #: Nodes that are many where their children alone are coded.
-_CUT_CHILDREN = 40_000
+_CUT_CHILDREN = 150_000
 _CUT_FLAG = 1 << 7
 
 Keys = npt.NDArray[np.int64]
@@ -202,7 +202,7 @@ def _strings(data: bytes, position: int, count: int) -> list[bytes]:
 
 
 def _copy(model: Model) -> Model:
-    return Model(*(array.copy() for array in model))
+    return model._replace(**{name: getattr(model, name).copy() for name in model._fields})
 
 
 _Part = TypeVar("_Part")
