@@ -281,7 +281,7 @@ class _Weighted(ExactModule):
 
     def _product(self, x: Tensor) -> Tensor:
         """Exact x @ W' + b for x on the grid, (..., columns) -> (..., rows), float32."""
-        full = _float32_is_whole()
+        full = float32_is_whole()
         with torch.autocast(x.device.type, enabled=False):
             total: Tensor | None = None
             for part, matrix in self._parts:
@@ -295,7 +295,7 @@ class _Weighted(ExactModule):
             return total.float() if self.bias is None else total.float() + self.bias
 
 
-def _float32_is_whole() -> bool:
+def float32_is_whole() -> bool:
     """Whether float32 products keep all their bits: not so where a user allows TF32 or bfloat16 inside of them."""
     try:
         return torch.get_float32_matmul_precision() == "highest"
@@ -495,7 +495,7 @@ class ExactMatmul(ExactModule):
         bound = a.shape[-1] * self.grid_a.limit * self.grid_b.limit
         if bound > FLOAT64_LIMIT:
             raise ExactError(f"a product over {a.shape[-1]} terms is not exact in float64")
-        exact32 = bound <= FLOAT32_LIMIT and _float32_is_whole()
+        exact32 = bound <= FLOAT32_LIMIT and float32_is_whole()
         dtype = torch.float32 if exact32 else torch.float64
         with torch.autocast(a.device.type, enabled=False):
             return (self.grid_a(a.float()).to(dtype) @ self.grid_b(b.float()).to(dtype)).float()

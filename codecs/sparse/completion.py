@@ -13,6 +13,7 @@ from numba import njit
 from ..deepcompress.cells import CELL_SIDE, CELL_VOXELS, cells_of, keys_of, morton_of_raster, voxel_offsets
 from ..deepcompress.decision import THRESHOLDS
 from ..deepcompress.upsampler import at_positions
+from .exact import ExactSurface
 from .neighbours import neighbours_of, windows_of
 from .surface import WINDOW_RADIUS, SurfaceModel
 
@@ -80,13 +81,15 @@ def cells_touched(keys: Keys, factor: int, side: int = CELL_SIDE) -> npt.NDArray
     return coordinates_of(np.unique(np.concatenate(found)))
 
 
-def candidates_of(keys: Keys, factor: int, model: SurfaceModel, limit: int = 1 << _AXIS_BITS) -> Candidates:
+def candidates_of(
+    keys: Keys, factor: int, model: ExactSurface | SurfaceModel, limit: int = 1 << _AXIS_BITS
+) -> Candidates:
     """Candidates among the children of coarse voxels.
 
     Args:
         keys: sorted distinct keys of the coarse voxels.
         factor: one of the model's.
-        model: the network.
+        model: the network; what a stream depends on needs the exact one.
         limit: side of the grid of the candidates; there are none beyond.
 
     Raises:
@@ -103,7 +106,9 @@ def candidates_of(keys: Keys, factor: int, model: SurfaceModel, limit: int = 1 <
 
 
 @torch.no_grad()
-def _logits(keys: Keys, factor: int, model: SurfaceModel) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+def _logits(
+    keys: Keys, factor: int, model: ExactSurface | SurfaceModel
+) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
     neighbours = torch.from_numpy(neighbours_of(keys, 1))
     windows = torch.from_numpy(windows_of(keys, WINDOW_RADIUS))
     features = model.features(windows, neighbours, factor)

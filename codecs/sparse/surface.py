@@ -24,7 +24,7 @@ WINDOW_RADIUS = 2
 WINDOW = (2 * WINDOW_RADIUS + 1) ** 3
 TAPS = 27
 #: Logit of a fine voxel of which nothing is known, about.
-_RARE = -1.5
+RARE = -1.5
 #: Rows of which gathered neighbours exist at a time in inference: few enough to stay in a processor's cache.
 _CHUNK_ROWS = 1024
 
@@ -85,10 +85,10 @@ class Block(nn.Module):
             found: Tensor = self.around(padded.index_select(0, rows.reshape(-1)).view(len(rows), -1))
             return found
 
-        return x + _in_pieces(lambda rows: self.out(torch.relu(look(rows))), neighbours, x.shape[1])
+        return x + in_pieces(lambda rows: self.out(torch.relu(look(rows))), neighbours, x.shape[1])
 
 
-def _in_pieces(function: Callable[[Tensor], Tensor], rows: Tensor, width: int) -> Tensor:
+def in_pieces(function: Callable[[Tensor], Tensor], rows: Tensor, width: int) -> Tensor:
     """`function` of a few rows at a time, (n, width).
 
     Into memory that is there before: kept pieces between the freed ones would leave holes that nothing fits in.
@@ -124,7 +124,7 @@ class SurfaceModel(nn.Module):
         if torch.is_grad_enabled():
             x = self.stem(windows.float())
         else:
-            x = _in_pieces(lambda rows: self.stem(rows.float()), windows, self.config.channels)
+            x = in_pieces(lambda rows: self.stem(rows.float()), windows, self.config.channels)
         x = x + self.of_factor[self.config.factors.index(factor)]
         for block in self.trunk:
             x = block(x, neighbours)
@@ -132,7 +132,7 @@ class SurfaceModel(nn.Module):
 
     def logits_of(self, features: Tensor, factor: int) -> Tensor:
         """(n, factor**3) of features, x slowest and z fastest."""
-        logits: Tensor = self.heads[str(factor)](features) + _RARE
+        logits: Tensor = self.heads[str(factor)](features) + RARE
         return logits
 
     def forward(self, windows: Tensor, neighbours: Tensor, factor: int) -> Tensor:

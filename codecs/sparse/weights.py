@@ -16,6 +16,7 @@ from .occupancy import TRAINED, Experience
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .exact import ExactSurface
     from .surface import SurfaceModel
 
 _SURFACE, _OCCUPANCY = "surface", "occupancy"
@@ -27,18 +28,18 @@ class Weights:
 
     Attributes:
         experience: what occupancy coding starts from.
-        surfaces: the networks, each for its factors.
+        surfaces: the networks, each for its factors, in integers.
     """
 
     experience: Experience
-    surfaces: tuple[SurfaceModel, ...]
+    surfaces: tuple[ExactSurface, ...]
 
     @property
     def factors(self) -> tuple[int, ...]:
         """All factors, rising."""
         return tuple(sorted(factor for model in self.surfaces for factor in model.config.factors))
 
-    def surface(self, factor: int) -> SurfaceModel:
+    def surface(self, factor: int) -> ExactSurface:
         """The network of a factor."""
         return next(model for model in self.surfaces if factor in model.config.factors)
 
@@ -68,6 +69,7 @@ def load(folder: Path) -> Weights:
     """
     from safetensors import safe_open
 
+    from .exact import ExactSurface
     from .surface import SurfaceConfig, SurfaceModel
 
     path = weights_path(folder)
@@ -84,6 +86,6 @@ def load(folder: Path) -> Weights:
                 if key.startswith(prefix)
             }
             model.load_state_dict(state)
-            surfaces.append(model.eval().requires_grad_(requires_grad=False))
+            surfaces.append(ExactSurface(model))
         arrays = {name: file.get_tensor(f"{_OCCUPANCY}.{name}").numpy() for name in TRAINED}
     return Weights(Experience(arrays), tuple(surfaces))
