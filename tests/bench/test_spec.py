@@ -56,6 +56,7 @@ def test_every_key_changes_the_yaml():
         "memory_limit_gb": 2.0,
         "repeats": 7,
         "peak": 511.0,
+        "secondary": True,
         "allow_untrained": True,
         "keep_streams": True,
     }
