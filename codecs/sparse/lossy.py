@@ -92,6 +92,8 @@ def decode_lossy(
     regions = Regions(base, header.step, header.block_side)
     found = decode_modes(modes, len(regions), has_centres=header.centred, has_children=header.refined)
     known = _decode_refinement(refinement, regions, found, header, weights) if header.refined else _NONE
+    if (found.children > UNCODED).all():  # nothing is left to complete
+        return PointCloud(coordinates_of(known), header.bit_depth)
     active = base[~found.centred[regions.of_nodes]]
     try:
         candidates, _ = _completed(active, header, stages, weights)
@@ -131,11 +133,15 @@ class _Encoder:
 
     def run(self) -> Lossy:
         """Choose, code, and say what comes of it."""
+        if self.header.refined:
+            children = self._children(np.zeros(len(self.regions)))
+            if (children > UNCODED).all():
+                return self._all_refined(children)
         choice, found = self._choice_with_centres()
         children = np.full(len(self.regions), UNCODED, np.uint8)
         refinement, refined_bits, known = b"", 0.0, _NONE
         if self.header.refined:
-            children = self._children(choice)
+            children = self._children(choice.error_sq)
             refinement, refined_bits, known = self._refinement(children)
             found = _with_known(self.regions, found, self.centred, children, known)
             choice = self._best(self._costs(found, children), refined_bits)
@@ -146,6 +152,18 @@ class _Encoder:
         if self.header.centred:
             notes["centred_share"] = float(self.centred[self.regions.of_nodes].mean())
         cloud = _cloud(self.regions, found, modes, known, self.header)
+        return Lossy(self.header, data, refinement, mode_bits + refined_bits, cloud, notes)
+
+    def _all_refined(self, children: npt.NDArray[np.uint8]) -> Lossy:
+        """What comes of it where no block is left to complete."""
+        refinement, refined_bits, known = self._refinement(children)
+        none = np.zeros(len(children), np.uint8)
+        self.header = replace(self.header, stage_levels=(0,) * (len(self.stages) - 1))
+        data, mode_bits = encode_modes(
+            Modes(none, none.astype(np.bool_), children), has_centres=False, has_children=True
+        )
+        notes = {"threshold_bits": mode_bits, "refined_bits": refined_bits}
+        cloud = PointCloud(coordinates_of(known), self.header.bit_depth)
         return Lossy(self.header, data, refinement, mode_bits + refined_bits, cloud, notes)
 
     def _choice_with_centres(self) -> tuple[Choice, Candidates]:
@@ -220,15 +238,15 @@ class _Encoder:
     def _best(self, costs: Costs, more_bits: float = 0.0) -> Choice:
         return best_of(costs, self.bits + more_bits)
 
-    def _children(self, choice: Choice) -> npt.NDArray[np.uint8]:
+    def _children(self, error_sq: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
         """Blocks whose children are coded: where they are hardly ever sure, fewer blocks, but those without error."""
         nodes = self.regions.nodes
         inside = np.bincount(self.regions.of_voxels(coordinates_of(self.fine)), minlength=len(nodes))
         sparse = self.centred | (inside < _SPARSE_CHILDREN * nodes)
         children = np.full(len(nodes), UNCODED, np.uint8)
         share = self.goal.refine
-        children[_worst(choice.error_sq, np.where(sparse, 0, nodes), share)] = GUESSED
-        children[_worst(choice.error_sq, np.where(sparse, nodes, 0), share * (1 - self.goal.error))] = EXACT
+        children[_worst(error_sq, np.where(sparse, 0, nodes), share)] = GUESSED
+        children[_worst(error_sq, np.where(sparse, nodes, 0), share * (1 - self.goal.error))] = EXACT
         return children
 
     def _refinement(self, children: npt.NDArray[np.uint8]) -> tuple[bytes, float, Keys]:

@@ -127,7 +127,8 @@ def test_each_region_has_what_suits_it(codec, cloud, rng):
         data = codec.encode(mixed, rate)
         decoded = codec.decode(bytes(data))
         assert decoded.geometry_sha256() == data.reconstruction_sha256
-        assert 0.1 < data.notes["centred_share"] < 0.9
+        if rate.name != "all":  # then no block is left for centres
+            assert 0.1 < data.notes["centred_share"] < 0.9
         sizes.append(len(data))
         far = distortion(mixed.points[-3000:], decoded.points, peak=1.0).d1_mse_ab
         assert far <= (0.751, 0.5, 0)[len(sizes) - 1]
