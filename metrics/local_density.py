@@ -77,6 +77,10 @@ class Tree:
         distance = self._tree.query(of, 2, workers=-1)[0]
         return np.asarray(distance[:, 1])
 
+    def peak(self) -> float:
+        """Largest distance of a point to its nearest other one; needs two."""
+        return float(self.spacings(self.points).max())
+
     def density(
         self, around: Points, radius: float, max_neighbours: int = MAX_NEIGHBOURS
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -234,7 +238,7 @@ def nearest_neighbour_peak(points: npt.ArrayLike) -> float:
     distinct = np.unique(_points(points, "cloud"), axis=0)
     if len(distinct) < 2:
         raise MetricError("a peak from nearest neighbours needs two distinct points")
-    return float(Tree(distinct).spacings(distinct).max())
+    return Tree(distinct).peak()
 
 
 def _points(values: npt.ArrayLike, name: str) -> Points:

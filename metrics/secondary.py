@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from .distortion import Distortion, psnr_db
 from .errors import MetricError
-from .local_density import Tree, density_difference, nearest_neighbour_peak, normals_f1
+from .local_density import Tree, density_difference, normals_f1
 from .normals import sorted_distinct, unoriented_normals
 
 #: Radius of the density, and how far off a point of the right place is, over the input's spacing.
@@ -75,7 +75,7 @@ class SecondaryReference:
         self._centres = _drawn(distinct)
         spacing = float(np.median(self._tree.spacings(self._centres)))
         self._radius, self._hit = RADIUS_SPACINGS * spacing, HIT_SPACINGS * spacing
-        self._peak = nearest_neighbour_peak(distinct)
+        self._peak = self._tree.peak()
         self.passport: dict[str, Any] = {
             "spacing": spacing,
             "radius": self._radius,

@@ -114,9 +114,7 @@ def rd_plot(rows: pd.DataFrame, dataset: str, cloud: str, name: str) -> Plot | N
         axes = figure.subplots(1, len(metrics), squeeze=False)[0]
         for axis, metric in zip(axes, metrics, strict=True):
             _published(axis, published, metric)
-            for codec in codecs:
-                of_codec = [row for row in jobs if row["codec"] == codec]
-                _measured(axis, of_codec, titles[codec], f"{metric}_psnr_db", style=styles[codec])
+            _measured(axis, jobs, titles, f"{metric}_psnr_db", styles)
             _finish_rd(axis, jobs, metric, styles)
         _legend(figure, axes)
     caption = f"{cloud}. Solid: measured here, rate from the bytes given to a sealed decoder."
@@ -165,9 +163,7 @@ def secondary_plot(rows: pd.DataFrame, dataset: str, cloud: str, name: str) -> P
         figure = Figure(figsize=(11.2, 4.9), layout="constrained")
         axes = figure.subplots(1, len(panels))
         for axis, (column, title, label) in zip(axes, panels, strict=True):
-            for codec in codecs:
-                of_codec = [row for row in jobs if row["codec"] == codec]
-                _measured(axis, of_codec, titles[codec], column, style=styles[codec])
+            _measured(axis, jobs, titles, column, styles)
             _finish_rate(axis, title, label)
         axes[0].set_yscale("log")
         axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -217,19 +213,28 @@ def _published(axis: Axes, curves: Sequence[PublishedCurve], metric: str) -> Non
             )
 
 
-def _measured(axis: Axes, jobs: Sequence[Mapping[str, Any]], title: str, column: str, *, style: CodecStyle) -> None:
-    points = []
-    for row in jobs:
-        rate, quality = number(row["rate_bpp"]), number(row[column])
-        if rate and quality is not None:
-            points.append((rate, quality, row["row_id"]))
-    if not points:
-        return
-    x, y, ids = zip(*sorted(points), strict=True)
-    axis.plot(x, y, linestyle=style.dashes, linewidth=1.7, color=style.color, zorder=3)
-    marks = axis.scatter(x, y, s=30, marker=style.marker, color=style.color, linewidths=1.2, zorder=4)
-    marks.set_urls([f"#{row_id}" for row_id in ids])
-    axis.plot([], [], linestyle=style.dashes, linewidth=1.7, color=style.color, marker=style.marker, label=title)
+def _measured(
+    axis: Axes,
+    jobs: Sequence[Mapping[str, Any]],
+    titles: Mapping[str, str],
+    column: str,
+    styles: Mapping[str, CodecStyle],
+) -> None:
+    """A curve of a column over rate for each codec, in the order of the titles."""
+    for codec, title in titles.items():
+        points = []
+        for row in jobs:
+            rate, quality = number(row["rate_bpp"]), number(row[column])
+            if row["codec"] == codec and rate and quality is not None:
+                points.append((rate, quality, row["row_id"]))
+        if not points:
+            continue
+        style = styles[codec]
+        x, y, ids = zip(*sorted(points), strict=True)
+        axis.plot(x, y, linestyle=style.dashes, linewidth=1.7, color=style.color, zorder=3)
+        marks = axis.scatter(x, y, s=30, marker=style.marker, color=style.color, linewidths=1.2, zorder=4)
+        marks.set_urls([f"#{row_id}" for row_id in ids])
+        axis.plot([], [], linestyle=style.dashes, linewidth=1.7, color=style.color, marker=style.marker, label=title)
 
 
 def _tip(row: Mapping[str, Any], title: str) -> str:

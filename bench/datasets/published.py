@@ -5,6 +5,7 @@ Point counts are those of the published files; a frame whose count no public sou
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from .base import CloudFile, PublishedSet
@@ -19,6 +20,19 @@ KITTI_STEP_M = 0.02
 
 def published_sets(root: Path | None) -> list[PublishedSet]:
     """Every published set, below a root."""
+    kitti = PublishedSet(
+        "semantickitti",
+        "SemanticKITTI (Behley et al., ICCV 2019) on KITTI odometry (Geiger et al., CVPR 2012), velodyne sweeps",
+        "http://www.semantic-kitti.org/dataset.html and https://www.cvlibs.net/datasets/kitti/eval_odometry.php",
+        "CC BY-NC-SA: non-commercial, share alike, cite the authors",
+        "SemanticKITTI/sequences/NN/velodyne/NNNNNN.bin",
+        root=root,
+        folder="SemanticKITTI",
+        pattern="sequences/*/velodyne/*.bin",
+        prototype=CloudFile("", "", Path(), peak=KITTI_PEAK_M, merges_duplicates=False),
+        naming="1,3",
+        one_of_each=True,
+    )
     return [
         PublishedSet(
             "8ivfb",
@@ -71,31 +85,12 @@ def published_sets(root: Path | None) -> list[PublishedSet]:
             },
             prototype=CloudFile("", "", Path(), bit_depth=11),
         ),
-        PublishedSet(
-            "semantickitti",
-            "SemanticKITTI (Behley et al., ICCV 2019) on KITTI odometry (Geiger et al., CVPR 2012), velodyne sweeps",
-            "http://www.semantic-kitti.org/dataset.html and https://www.cvlibs.net/datasets/kitti/eval_odometry.php",
-            "CC BY-NC-SA: non-commercial, share alike, cite the authors",
-            "SemanticKITTI/sequences/NN/velodyne/NNNNNN.bin",
-            root=root,
-            folder="SemanticKITTI",
-            pattern="sequences/*/velodyne/*.bin",
-            prototype=CloudFile("", "", Path(), peak=KITTI_PEAK_M, merges_duplicates=False),
-            naming="1,3",
-            one_of_each=True,
-        ),
-        PublishedSet(
-            "semantickitti-2cm",
-            "SemanticKITTI sweeps voxelised at 2 cm, points of one voxel merged; peak 59.70 m",
-            "http://www.semantic-kitti.org/dataset.html and https://www.cvlibs.net/datasets/kitti/eval_odometry.php",
-            "CC BY-NC-SA: non-commercial, share alike, cite the authors",
-            "SemanticKITTI/sequences/NN/velodyne/NNNNNN.bin",
-            root=root,
-            folder="SemanticKITTI",
-            pattern="sequences/*/velodyne/*.bin",
+        kitti,
+        replace(
+            kitti,
+            name="semantickitti-2cm",
+            title="SemanticKITTI sweeps voxelised at 2 cm, points of one voxel merged; peak 59.70 m",
             prototype=VoxelisedCloud("", "", Path(), peak=KITTI_PEAK_M / KITTI_STEP_M, step=KITTI_STEP_M),
-            naming="1,3",
-            one_of_each=True,
         ),
         PublishedSet(
             "modelnet40",

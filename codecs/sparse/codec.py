@@ -111,9 +111,9 @@ class SparseCodec(Codec):
             empty = PointCloud(points, cloud.bit_depth)
             data = pack(self.name, [header.to_bytes(), occupancy])
             return Bitstream(data, estimated_bits=8.0 * len(data), reconstruction_sha256=empty.geometry_sha256())
-        from .lossy import encode_lossy
+        from .lossy import LossyEncoder
 
-        lossy = encode_lossy(cloud, header, stages, base, bits, asked.goal, weights)
+        lossy = LossyEncoder(cloud, header, stages, base, bits, asked.goal, weights).run()
         sections = [lossy.header.to_bytes(), occupancy, lossy.modes, lossy.refinement]
         data = pack(self.name, _trimmed(sections))
         return Bitstream(

@@ -57,30 +57,6 @@ class Lossy:
     notes: Mapping[str, Any]
 
 
-def encode_lossy(
-    cloud: PointCloud,
-    header: Header,
-    stages: tuple[int, ...],
-    base: Keys,
-    base_bits: float,
-    goal: Goal,
-    weights: Weights,
-) -> Lossy:
-    """Code what the coarse grid `base` (not empty) does not tell.
-
-    Args:
-        cloud: the input.
-        header: with all but `centred` and `stage_levels`.
-        stages: factors of the completions, coarse to fine.
-        base: sorted keys of the coarse voxels.
-        base_bits: that they took.
-        goal: what is asked for.
-        weights: the networks and contexts.
-    """
-    encoder = _Encoder(cloud, header, stages, base, base_bits, goal, weights)
-    return encoder.run()
-
-
 def decode_lossy(
     header: Header, stages: tuple[int, ...], base: Keys, modes: bytes, refinement: bytes, weights: Weights
 ) -> PointCloud:
@@ -106,8 +82,18 @@ def decode_lossy(
 _NONE: Keys = np.empty(0, np.int64)
 
 
-class _Encoder:
-    """The state of one call."""
+class LossyEncoder:
+    """Codes what a coarse grid does not tell; good for one call of `run`.
+
+    Args:
+        cloud: the input.
+        header: with all but `centred` and `stage_levels`.
+        stages: factors of the completions, coarse to fine.
+        base: sorted keys of the coarse voxels, at least one.
+        base_bits: that they took.
+        goal: what is asked for.
+        weights: the networks and contexts.
+    """
 
     def __init__(
         self,
@@ -130,6 +116,16 @@ class _Encoder:
     def fine(self) -> Keys:
         """Sorted keys of the input's voxels."""
         return distinct(keys_of(self.points))
+
+    @cached_property
+    def voxels(self) -> npt.NDArray[np.int32]:
+        """Coordinates of the input's voxels, (n, 3)."""
+        return coordinates_of(self.fine)
+
+    @cached_property
+    def inside(self) -> npt.NDArray[np.int64]:
+        """Number of the input's voxels in each block."""
+        return np.bincount(self.regions.of_voxels(self.voxels), minlength=len(self.regions))
 
     def run(self) -> Lossy:
         """Choose, code, and say what comes of it."""
@@ -178,7 +174,7 @@ class _Encoder:
         if self.normals is None:
             output = found.passing(choice.levels[self._blocks(found)])
             if len(output) <= _MAX_SEARCHED:
-                completed = real_costs(self.regions, ~self.centred, coordinates_of(self.fine), output, completed)
+                completed = real_costs(self.regions, ~self.centred, self.voxels, output, completed)
         errors = self._errors_of_centres(doubtful)
         with_centres = self._best(with_column(completed, doubtful, errors, self.regions.nodes))
         better = with_centres.levels == 1
@@ -225,15 +221,15 @@ class _Encoder:
             return costs
         errors, passed = self._errors_of_centres(self.centred), self.regions.nodes
         if children is not None:
-            coded = self.centred & (children > 0)
+            coded = self.centred & (children > UNCODED)
             kept = ~coded
             errors = CentreErrors(errors.from_input_sq * kept, errors.from_output_sq * kept, errors.points)
             passed = np.where(coded, errors.points, passed)
         return with_rows(costs, self.centred, errors, passed)
 
     def _errors_of_centres(self, which: npt.NDArray[np.bool_]) -> CentreErrors:
-        points = coordinates_of(self.fine)
-        return centre_errors(self.regions, which, points, None if self.normals is None else self.normals.of(points))
+        normals = None if self.normals is None else self.normals.of(self.voxels)
+        return centre_errors(self.regions, which, self.voxels, normals)
 
     def _best(self, costs: Costs, more_bits: float = 0.0) -> Choice:
         return best_of(costs, self.bits + more_bits)
@@ -241,8 +237,7 @@ class _Encoder:
     def _children(self, error_sq: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
         """Blocks whose children are coded: where they are hardly ever sure, fewer blocks, but those without error."""
         nodes = self.regions.nodes
-        inside = np.bincount(self.regions.of_voxels(coordinates_of(self.fine)), minlength=len(nodes))
-        sparse = self.centred | (inside < _SPARSE_CHILDREN * nodes)
+        sparse = self.centred | (self.inside < _SPARSE_CHILDREN * nodes)
         children = np.full(len(nodes), UNCODED, np.uint8)
         share = self.goal.refine
         children[_worst(error_sq, np.where(sparse, 0, nodes), share)] = GUESSED

@@ -1,6 +1,7 @@
 """What all formats are held to."""
 
 import pytest
+from hypothesis import strategies as st
 
 from pccbench.codecs.errors import CloudError
 from pccbench.codecs.formats import read_cloud
@@ -17,5 +18,22 @@ def refuses(tmp_path):
             read_cloud(path)
         assert str(raised.value).startswith(str(path))
         assert "\n" not in str(raised.value)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def survives():
+    """Assert that damaged content is refused or read, never worse."""
+
+    def check(draw, reader, content):
+        whole = bytearray(content)
+        for _ in range(draw(st.integers(1, 4))):
+            whole[draw(st.integers(0, len(whole) - 1))] = draw(st.integers(0, 255))
+        for damaged in (bytes(whole), bytes(whole[: draw(st.integers(0, len(whole)))])):
+            try:
+                reader(damaged).cloud("auto", None, None)
+            except CloudError:
+                pass
 
     return check

@@ -100,8 +100,8 @@ def test_bad_files(refuses, name, content, message):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_damage_is_refused_or_read_never_worse(data):
+@given(data=st.data())
+def test_damage_is_refused_or_read_never_worse(survives, data):
     reader, content = data.draw(
         st.sampled_from(
             [
@@ -111,11 +111,4 @@ def test_damage_is_refused_or_read_never_worse(data):
             ]
         )
     )
-    whole = bytearray(content)
-    for _ in range(data.draw(st.integers(1, 4))):
-        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
-    for damaged in (bytes(whole), bytes(whole[: data.draw(st.integers(0, len(whole)))])):
-        try:
-            reader(damaged).cloud("auto", None, None)
-        except CloudError:
-            pass
+    survives(data.draw, reader, content)

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pccbench.codecs.cloud import PointCloud
-from pccbench.codecs.errors import CloudError
 from pccbench.codecs.formats import read_cloud, write_cloud
 from pccbench.codecs.formats.pcd import read_pcd
 
@@ -114,8 +113,8 @@ def test_bad_files(refuses, content, message):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_damage_is_refused_or_read_never_worse(data):
+@given(data=st.data())
+def test_damage_is_refused_or_read_never_worse(survives, data):
     kind = data.draw(st.sampled_from(["ascii", "binary", "binary_compressed"]))
     literals = bytes([23]) + np.arange(6, dtype="<f4").tobytes()
     body = {
@@ -123,12 +122,6 @@ def test_damage_is_refused_or_read_never_worse(data):
         "binary": literals[1:],
         "binary_compressed": np.array([len(literals), 24], "<u4").tobytes() + literals,
     }[kind]
-    whole = bytearray(pcd(body, data=kind))
-    assert len(read_pcd(bytes(whole)).columns["x"]) == 2
-    for _ in range(data.draw(st.integers(1, 4))):
-        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
-    for content in (bytes(whole), bytes(whole[: data.draw(st.integers(0, len(whole)))])):
-        try:
-            read_pcd(content).cloud("auto", None, None)
-        except CloudError:
-            pass
+    whole = pcd(body, data=kind)
+    assert len(read_pcd(whole).columns["x"]) == 2
+    survives(data.draw, read_pcd, whole)
