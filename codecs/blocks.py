@@ -16,6 +16,8 @@ from .formats.arrays import read_archive
 
 MAX_BLOCK_SIZE = 256
 FORMAT = "pccbench-blocks-1"
+#: Names of the files of `bench prepare`: blocks to train on, and blocks of clouds that are not trained on.
+TRAINING, HELD_OUT = "train-*.npz", "held-out-*.npz"
 _FIELDS = {
     "points": np.dtype(np.uint8),
     "offsets": np.dtype(np.int64),
@@ -136,6 +138,16 @@ class Blocks:
             raise CloudError(f"{path}: cannot be read: {error.strerror or error}") from error
         except CloudError as error:
             raise CloudError(f"{path}: {error}") from None
+
+    @classmethod
+    def of_folder(cls, folder: Path, pattern: str) -> Blocks | None:
+        """All cubes of the files of `bench prepare` that match `TRAINING` or `HELD_OUT`; None if there are none.
+
+        Raises:
+            CloudError: a file cannot be read, or does not hold blocks of the size of the others.
+        """
+        files = sorted(folder.glob(pattern))
+        return cls.join([cls.load(path) for path in files]) if files else None
 
     @classmethod
     def join(cls, parts: Sequence[Blocks]) -> Blocks:

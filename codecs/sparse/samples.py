@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..blocks import Blocks
+from ..blocks import TRAINING, Blocks
 from ..errors import CloudError
 from ..octree.occupancy import keys_of, points_of
 from .neighbours import neighbours_of, windows_of
@@ -161,10 +161,10 @@ def read_blocks(folder: Path) -> Blocks:
     Raises:
         CloudError: there are none.
     """
-    shards = sorted(folder.glob("train-*.npz"))
-    if not shards:
-        raise CloudError(f"{folder}: expected training blocks (train-*.npz) of `bench prepare`, found none")
-    return Blocks.join([Blocks.load(path) for path in shards])
+    blocks = Blocks.of_folder(folder, TRAINING)
+    if blocks is None:
+        raise CloudError(f"{folder}: expected training blocks ({TRAINING}) of `bench prepare`, found none")
+    return blocks
 
 
 def training_hashes(folder: Path) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..blocks import Blocks
+from ..blocks import HELD_OUT, Blocks
 from ..deepcompress.losses import voxel_loss
 from ..training import checkpoint
 from ..training.ledger import Ledger
@@ -94,7 +94,7 @@ class Trainer:
         self.sampler = Sampler(
             read_blocks(config.data.blocks_path) if blocks is None else blocks, config.data.halve_share
         )
-        self.held_out = _held_out(config.data.blocks_path) if held_out is None else held_out
+        self.held_out = Blocks.of_folder(config.data.blocks_path, HELD_OUT) if held_out is None else held_out
         self.networks = []
         for network in config.networks:
             model, averaged = SurfaceModel(network.surface()), SurfaceModel(network.surface())
@@ -216,8 +216,3 @@ class Trainer:
             losses = [float(self._loss(network.averaged, sample, factor, 0.0)) for sample in samples]
             found[factor] = float(np.mean(losses))
         return found
-
-
-def _held_out(folder: Path) -> Blocks | None:
-    shards = sorted(folder.glob("held-out-*.npz"))
-    return Blocks.join([Blocks.load(path) for path in shards]) if shards else None
