@@ -19,7 +19,7 @@ from ..errors import BitstreamError, CodecError, CodecUnavailableError
 from ..octree.grid import RealGrid, VoxelGrid, grid_of
 
 if TYPE_CHECKING:
-    from .hierarchy import Floats, Latents
+    from .hierarchy import Floats
     from .weights import Trained
 
 _SECTIONS = ("header", "latents", "features", "strays")
@@ -34,6 +34,8 @@ _MAX_CLOUD_POINTS = 1 << 28
 #: Operating point, and step of the latents' grid over their spacing, of the named rates; chosen on validation clouds.
 _RATES = ((1, 1.25), (2, 1.25), (3, 1.25), (4, 1.1), (5, 1.0), (6, 1.0), (7, 1.0), (8, 1.0), (8, 0.7))
 _MAX_GRID_SHARE = 4.0
+#: Shifts are told from here: two bytes hold any of them.
+_SHIFT_ORIGIN = 256
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Header:
     Attributes:
         grid: of a voxelised cloud, or of the latents of one of real coordinates (of all its points, if small).
         point: number of the operating point, None where the cloud is too small for the network.
-        step: of the latents' grid in voxels; 1 for real coordinates, whose grid has it.
+        step: of the latents' grid, in 1/`STEP_UNITS` of a voxel; 1 for real coordinates, whose grid has it.
         shift: of the last counts, in 1/64.
         points: that the decoder grows, before voxels merge.
         tag: first bytes of the hash of the weights.
@@ -60,7 +62,7 @@ class Header:
         """The section."""
         if self.point is None:
             return put_varint(0) + self.grid.to_bytes()
-        numbers = (self.point + 1, self.step, self.shift + 128, self.points)
+        numbers = (self.point + 1, self.step, self.shift + _SHIFT_ORIGIN, self.points)
         return b"".join(put_varint(number) for number in numbers) + self.tag + self.grid.to_bytes()
 
     @classmethod
@@ -70,6 +72,8 @@ class Header:
         Raises:
             BitstreamError: a field is out of range.
         """
+        from .hierarchy import STEP_UNITS
+
         point, position = get_varint(data, 0)
         if point == 0:
             return cls(_grid(data[position:]), None)
@@ -79,9 +83,13 @@ class Header:
             numbers.append(number)
         step, shift, points = numbers
         tag = data[position : position + _TAG_BYTES]
-        if not 1 <= step <= 1 << MAX_BIT_DEPTH or not 1 <= shift <= 255 or points > _MAX_CLOUD_POINTS:
-            raise BitstreamError(f"header has step {step}, shift {shift - 128}, {points} points: out of range")
-        return cls(_grid(data[position + _TAG_BYTES :]), point - 1, step, shift - 128, points, tag)
+        if (
+            not 1 <= step <= STEP_UNITS << MAX_BIT_DEPTH
+            or not 1 <= shift < 2 * _SHIFT_ORIGIN
+            or points > _MAX_CLOUD_POINTS
+        ):
+            raise BitstreamError(f"header has step {step}, shift code {shift}, {points} points: out of range")
+        return cls(_grid(data[position + _TAG_BYTES :]), point - 1, step, shift - _SHIFT_ORIGIN, points, tag)
 
 
 def _grid(data: bytes) -> VoxelGrid | RealGrid:
@@ -132,6 +140,8 @@ class DpccCodec(Codec):
         Raises:
             CodecError: a rate parameter is out of range, or the cloud too wide to compute with.
         """
+        from ..octree.occupancy import distinct, keys_of
+        from ..sparse.occupancy import encode_keys
         from .coding import analyse, encode_symbols, operating_point
 
         trained = _trained(self.folder)
@@ -147,7 +157,7 @@ class DpccCodec(Codec):
             return _origin(*made_grid[0]), _step(*made_grid[0])
 
         coded, points = analyse(trained, xyz, point, grid, _distinct_counter(cloud.bit_depth))
-        occupancy, cell_bits = _encode_cells(coded.latents)
+        occupancy, cell_bits = encode_keys(distinct(keys_of(coded.latents.cells)), trained.experience)
         symbols, feature_bits = encode_symbols(trained, coded)
         header = Header(*made_grid[0][:1], point, made_grid[0][1], coded.shift, len(points), self._tag())
         sections = [header.to_bytes(), occupancy, symbols, _pack_strays(strays)]
@@ -195,14 +205,13 @@ class DpccCodec(Codec):
         if len(sections) != len(_SECTIONS):
             raise BitstreamError(f"stream has {len(sections)} sections, expected {len(_SECTIONS)}")
         header = Header.from_bytes(sections[0])
-        cells = decode_occupancy(sections[1])
         if header.point is None:
-            return _small_cloud(header.grid, cells, sections)
-        return self._decode_network(header, cells, sections[2], sections[3])
+            return _small_cloud(header.grid, decode_occupancy(sections[1]), sections)
+        return self._decode_network(header, *sections[1:])
 
-    def _decode_network(
-        self, header: Header, cells: npt.NDArray[np.int32], symbols: bytes, strays: bytes
-    ) -> PointCloud:
+    def _decode_network(self, header: Header, occupancy: bytes, symbols: bytes, strays: bytes) -> PointCloud:
+        from ..octree.occupancy import points_of
+        from ..sparse.occupancy import decode_keys
         from .coding import Coded, decode_symbols, synthesise
         from .hierarchy import Latents
         from .model import TooManyError
@@ -214,11 +223,12 @@ class DpccCodec(Codec):
             )
         if header.point is None or header.point >= len(trained.config.points):
             raise BitstreamError(f"operating point {header.point}, expected less than {len(trained.config.points)}")
+        cells = points_of(decode_keys(occupancy, trained.experience))
         if not 0 < len(cells) <= header.points:
             raise BitstreamError(f"{len(cells)} latents cannot grow {header.points} points")
-        if isinstance(header.grid, VoxelGrid) and int(cells.max()) * header.step >= 1 << header.grid.bit_depth:
-            raise BitstreamError(f"latent {int(cells.max())} is beyond the grid of {header.grid.bit_depth} bits")
         latents = Latents(cells.astype(np.int64), _origin(header.grid, header.step), _step(header.grid, header.step))
+        if isinstance(header.grid, VoxelGrid) and int(cells.max()) * latents.step >= 1 << header.grid.bit_depth:
+            raise BitstreamError(f"latent {int(cells.max())} is beyond the grid of {header.grid.bit_depth} bits")
         features = decode_symbols(trained, symbols, len(cells), header.point)
         try:
             points = synthesise(trained, Coded(latents, features, header.point, header.shift), header.points)
@@ -240,8 +250,8 @@ class DpccCodec(Codec):
         return CodecCard(
             version="1",
             title=self.title,
-            description="Density-preserving learned point codec: farthest points, octree for them, a decoder that "
-            "grows 1 to 8 children three times; one model for all rates",
+            description="Density-preserving learned point codec: farthest points, trained contexts for their places, "
+            "a decoder that grows 1 to 8 children three times; one model for all rates",
             paper="He, Ren, Tang, Zhang, Xue, Fu: Density-preserving Deep Point Cloud Compression, CVPR 2022",
             parameters=record.get("parameters"),
             macs_per_point=record.get("macs_per_point"),
@@ -293,11 +303,11 @@ def _distinct(cloud: PointCloud) -> tuple[Floats, npt.NDArray[Any]]:
 
 
 def _latent_grid(cloud: PointCloud, xyz: Floats, latents: Floats, share: float) -> tuple[VoxelGrid | RealGrid, int]:
-    """Grid of the cloud and step in voxels; or grid of the latents of real coordinates, and 1."""
-    from .hierarchy import spacing, voxel_grid
+    """Grid of the cloud and step as in the header; or grid of the latents of real coordinates, and 1."""
+    from .hierarchy import STEP_UNITS, spacing, voxel_grid
 
     if cloud.bit_depth is not None:
-        return VoxelGrid(cloud.bit_depth), int(voxel_grid(latents, share)[1])
+        return VoxelGrid(cloud.bit_depth), int(STEP_UNITS * voxel_grid(latents, share)[1])
     double = cloud.points.dtype == np.float64
     low = xyz.min(axis=0)
     if not double:
@@ -311,17 +321,13 @@ def _latent_grid(cloud: PointCloud, xyz: Floats, latents: Floats, share: float) 
 
 def _origin(grid: VoxelGrid | RealGrid, step: int) -> Floats:
     """Middle of the cell 0, 0, 0 of the latents' grid."""
-    return np.full(3, (step - 1) / 2) if isinstance(grid, VoxelGrid) else np.array(grid.origin)
+    return np.full(3, (_step(grid, step) - 1) / 2) if isinstance(grid, VoxelGrid) else np.array(grid.origin)
 
 
 def _step(grid: VoxelGrid | RealGrid, step: int) -> float:
-    return float(step) if isinstance(grid, VoxelGrid) else grid.step
+    from .hierarchy import STEP_UNITS
 
-
-def _encode_cells(latents: Latents) -> tuple[bytes, float]:
-    from ..octree.occupancy import encode_keys, keys_of
-
-    return encode_keys(keys_of(latents.cells))
+    return step / STEP_UNITS if isinstance(grid, VoxelGrid) else grid.step
 
 
 def _cloud(header: Header, points: Floats, strays: npt.NDArray[Any]) -> PointCloud:

@@ -15,7 +15,7 @@ from .config import expansion
 from .hierarchy import Floats, Latents, build
 from .model import State, children_of, neighbourhood_tensors
 from .sampling import split
-from .weights import Trained
+from .weights import Quantised, Trained
 
 #: Points that a block has at most: what the network saw in training.
 BLOCK_POINTS = 4096
@@ -23,10 +23,12 @@ BLOCK_POINTS = 4096
 LEAST_LATENTS = 16
 #: Children of the last stage are shifted by multiples of 1/64 before rounding.
 SHIFT_STEPS = 64
-MAX_SHIFT = 127
+MAX_SHIFT = 255
 #: Shifts that the encoder tries, to end with as many points as there were.
-_SHIFTS_TRIED = 3
+_SHIFTS_TRIED = 5
 _NEAR_SHARE = 0.02
+#: Of the points that are added, so many at least are taken to be left when voxels have merged.
+_LEAST_LEFT = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +58,7 @@ def operating_point(trained: Trained, wanted: int, points: int) -> int | None:
 
 @torch.no_grad()
 def analyse(
-    trained: Trained, xyz: Floats, point: int, grid: Any, distinct: Callable[[Floats], int] = len
+    trained: Quantised, xyz: Floats, point: int, grid: Any, distinct: Callable[[Floats], int] = len
 ) -> tuple[Coded, Floats]:
     """Code distinct points; also the cloud that the decoder will make of it, (n, 3).
 
@@ -84,6 +86,7 @@ def analyse(
     counts = trained.model.counts(state)
     target = len(xyz)
     tried: dict[int, tuple[int, Floats]] = {}
+    before = (0, 0)
     for _ in range(_SHIFTS_TRIED):
         shift = best_shift(counts, target, config.max_children)
         if shift in tried:
@@ -93,14 +96,16 @@ def analyse(
         tried[shift] = (abs(left - len(xyz)), made)
         if abs(left - len(xyz)) <= _NEAR_SHARE * len(xyz):
             break
-        # Where voxels merge, as many more have to be grown.
-        target = round(target * len(xyz) / max(left, 1))
+        # Where voxels merge, more have to be grown: as many more as the last two tries tell.
+        share = (left - before[1]) / (len(made) - before[0]) if len(made) != before[0] else 0.0
+        target = len(made) + round((len(xyz) - left) / max(share, _LEAST_LEFT))
+        before = (len(made), left)
     shift = min(tried, key=lambda one: (tried[one][0], one))
     return Coded(latents, symbols.numpy(), point, shift), tried[shift][1]
 
 
 def _before_last(
-    trained: Trained,
+    trained: Quantised,
     features: torch.Tensor,
     xyz: torch.Tensor,
     neighbourhood: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
@@ -154,7 +159,7 @@ def synthesise(trained: Trained, coded: Coded, points: int) -> Floats:
     return xyz
 
 
-def _features(trained: Trained, symbols: torch.Tensor, point: int) -> torch.Tensor:
+def _features(trained: Quantised, symbols: torch.Tensor, point: int) -> torch.Tensor:
     """One sum and one division in float32, the same everywhere."""
     return (symbols.float() + trained.median[point]) / trained.gain[point]
 

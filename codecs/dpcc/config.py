@@ -58,8 +58,8 @@ class ModelConfig(Section):
             places and features tell much of the surface between, at no bits.
         norm: normalise over a block and all features (`patch`, as published: one group), or over the features of a
             point alone (`point`), which does not depend on how a cloud is cut.
-        coordinates: code those of latents with a learned bottleneck (as published), or losslessly on a grid by the
-            octree coder, which is what streams hold.
+        coordinates: code those of latents with a learned bottleneck (as published), or losslessly on a grid in
+            trained contexts, which is what streams hold.
         points: operating points, low rate to high; more than one get gains and a bias each.
     """
 
@@ -112,6 +112,18 @@ class DataConfig(Section):
     scanned: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
+class OccupancyConfig(Section):
+    """Training of the contexts in which the latents' places are coded.
+
+    Attributes:
+        clouds: how many clouds' latents are coded.
+        units: hidden units of the small network.
+    """
+
+    clouds: Count = 1200
+    units: Annotated[int, Field(ge=8, le=256)] = 24
+
+
 class LossConfig(Section):
     """Weights of the parts of the loss.
 
@@ -148,6 +160,7 @@ class TrainingSection(Section):
         rate_warm_up: share of the training in which the rate's weight rises to its full value.
         checkpoint_dir: folder of checkpoint, ledger and exported weights.
         checkpoint_s: seconds between checkpoints.
+        validate_every: steps between validations on a few held-out blocks, where there are any.
         threads: of torch.
         seed: of everything random.
     """
@@ -164,6 +177,7 @@ class TrainingSection(Section):
     rate_warm_up: Share = 0.0
     checkpoint_dir: Path
     checkpoint_s: Positive = 60.0
+    validate_every: Count = 1000
     threads: Count = 1
     seed: int = 0
 
@@ -174,6 +188,7 @@ class TrainingConfig(Section):
     data: DataConfig
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
+    occupancy: OccupancyConfig = OccupancyConfig()
     training: TrainingSection
 
     @classmethod

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..blocks import Blocks
+from ..blocks import TRAINING, Blocks
 from ..errors import CloudError
+from ..sparse.samples import read_blocks
 from .config import ConfigError, DataConfig
 from .sampling import split
 
-TRAINING_PATTERN = "train-*.npz"
 _CLOUD_SUFFIXES = (".ply", ".npy", ".bin")
 #: Blocks of a batch lie so far apart, in their sides, that no search reaches over.
 _GAP = 64.0
@@ -145,14 +145,11 @@ def read_dataset(config: DataConfig) -> Dataset:
         ConfigError: a file of `evaluation_path` is among the training files.
         CloudError: there are no usable blocks.
     """
-    files = sorted(config.path.glob(TRAINING_PATTERN))
-    if not files:
-        raise CloudError(f"{config.path}: expected blocks of `bench prepare` ({TRAINING_PATTERN}), found none")
-    blocks = Blocks.join([Blocks.load(path) for path in files])
+    blocks = read_blocks(config.path)
     rows = np.flatnonzero(blocks.counts >= config.min_points)
     if not len(rows):
         raise CloudError(f"{config.path}: no block has {config.min_points} points or more")
-    hashes = {file_sha256(path) for path in files} | _sources(config.path / "manifest.json")
+    hashes = {file_sha256(path) for path in config.path.glob(TRAINING)} | _sources(config.path / "manifest.json")
     if config.evaluation_path is not None:
         for path in sorted(config.evaluation_path.rglob("*")):
             if path.suffix in _CLOUD_SUFFIXES and file_sha256(path) in hashes:

@@ -12,9 +12,11 @@ from pathlib import Path
 import torch
 
 from ..._version import __version__
+from ..sparse.samples import read_blocks
 from .config import ModelConfig, TrainingConfig
 from .dataset import read_dataset
 from .files import RECORD, model_path
+from .latents import LatentTrainer
 from .training import Report, Trainer
 from .weights import finished, save_model
 
@@ -28,7 +30,7 @@ def train(config_path: Path, command: str, reporter: Reporter | None = None) -> 
     Args:
         config_path: YAML file.
         command: how the training was started, for the record.
-        reporter: called with `model`, to show progress.
+        reporter: called with `occupancy` and `model`, to show progress.
 
     Returns:
         Folder of the exported weights, which `DpccCodec(weights=...)` takes.
@@ -38,13 +40,15 @@ def train(config_path: Path, command: str, reporter: Reporter | None = None) -> 
     """
     config = TrainingConfig.read(config_path)
     dataset = read_dataset(config.data)
+    latents = LatentTrainer(config, read_blocks(config.data.path), dataset.files_sha256)
+    latents.resume()
+    experience = latents.run(reporter("occupancy") if reporter else None)
     trainer = Trainer(config, dataset)
     trainer.resume()
     trainer.run(reporter("model") if reporter else None)
     out = config.training.checkpoint_dir / "weights"
     out.mkdir(parents=True, exist_ok=True)
-    parameters = trainer.model.parameter_count()
-    save_model(finished(trainer.model), model_path(out))
+    save_model(finished(trainer.model, experience), model_path(out))
     record = {
         "command": command,
         "config": config.model_dump(mode="json"),
@@ -54,8 +58,10 @@ def train(config_path: Path, command: str, reporter: Reporter | None = None) -> 
         "versions": {"pccbench": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "steps": trainer.step,
         "trained_s": round(trainer.trained_s),
+        "occupancy": {"clouds": latents.step, "trained_s": round(latents.trained_s)},
         "last": last_figures(config.training.checkpoint_dir / "ledger.csv"),
-        "parameters": parameters,
+        "parameters": trainer.model.parameter_count() + experience.arrays["hidden"].size,
+        "network_parameters": trainer.model.parameter_count(),
         "macs_per_point": round(macs_per_point(config.model), 1),
         "trained": True,
         "weights_sha256": hashlib.sha256(model_path(out).read_bytes()).hexdigest(),

@@ -13,33 +13,41 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...metrics.distortion import distortion, psnr_db
+from ..blocks import HELD_OUT, Blocks
 from ..entropy.exact import Grid
+from ..octree.occupancy import encode_keys, keys_of
 from ..training import checkpoint
 from ..training.ledger import Ledger
 from ..training.schedule import learning_rate_share, rate_share
 from . import losses
 from .bottleneck import QuantileBottleneck
+from .coding import analyse
 from .config import ConfigError, OperatingPoint, TrainingConfig, expansion
 from .dataset import Batch, Dataset
 from .hierarchy import Floats, Hierarchy, build, spacing, voxel_grid
 from .model import Grown, PointModel, neighbourhood_tensors
+from .weights import Quantised
 
 _LEDGER_EVERY = 50
 _GRADIENT_NORM = 1.0
 _OBSERVE_EVERY = 8
 #: Share of steps' grids around the operating point's own, so that the network bears with any.
 _GRID_SPREAD = 0.25
+#: Held-out blocks that validation codes, and the peak of its D1: that of the clouds of 10 bits they are cut from.
+_VALIDATION_BLOCKS = 4
+_PEAK = 1023
 
 Report = Callable[[int, int, dict[str, float]], None]
 
 
 def columns(points: int) -> tuple[str, ...]:
     """Columns of the ledger."""
-    each = ("last_chamfer", "features_bpp", "point_ratio")
+    each = ("last_chamfer", "features_bpp", "point_ratio", "validation_bpp", "validation_d1_psnr_db")
     return (
         *("step", "epoch", "trained_s", "learning_rate", "rate_share", "loss"),
         *("chamfer_loss", "density_loss", "point_count_loss", "latent_coordinates_loss", "rate_loss"),
-        *("auxiliary_loss", "noise_bpp"),
+        *("auxiliary_loss", "noise_bpp", "validation_bpp", "validation_d1_psnr_db"),
         *(f"r{number:02d}_{name}" for number in range(1, points + 1) for name in each),
     )
 
@@ -50,10 +58,11 @@ def identity_of(config: TrainingConfig, dataset: Dataset) -> str:
     Lengths and file places are left out: a run may be prolonged, and its data may move.
     """
     record = config.model_dump(mode="json")
-    for key in ("epochs", "checkpoint_dir", "checkpoint_s", "threads"):
+    for key in ("epochs", "checkpoint_dir", "checkpoint_s", "validate_every", "threads"):
         del record["training"][key]
     for key in ("path", "evaluation_path"):
         del record["data"][key]
+    del record["occupancy"]
     record["files"] = dataset.files_sha256
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
@@ -108,6 +117,7 @@ class Trainer:
         self.step, self.trained_s = 0, 0.0
         self.identity = identity_of(config, dataset)
         self.folder = training.checkpoint_dir
+        self.held_out = Blocks.of_folder(config.data.path, HELD_OUT)
         self.steps_an_epoch = len(dataset) // training.batch_size
         if self.steps_an_epoch == 0:
             raise ConfigError(
@@ -170,11 +180,40 @@ class Trainer:
                 ledger.add({**self._place(), **means})
                 if report is not None:
                     report(self.step, self.steps, {key: means[key] for key in ("loss", "noise_bpp")})
+            if self.step % training.validate_every == 0 or self.step == self.steps:
+                figures = self.validate()
+                if figures:
+                    ledger.add({**self._place(), **figures})
+                started = time.monotonic()
             if now - saved > training.checkpoint_s or self.step == end:
                 self.save()
                 saved = time.monotonic()
         if self.step == self.steps:
-            ledger.plot(self.folder / "ledger.png", ("loss", "chamfer_loss", "noise_bpp", "learning_rate"))
+            panels = ("loss", "chamfer_loss", "noise_bpp", "validation_bpp", "validation_d1_psnr_db", "learning_rate")
+            ledger.plot(self.folder / "ledger.png", panels)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Rate and distortion of held-out blocks, coded as the codec does, at each operating point and their means.
+
+        Bits are those predicted for rounded features, and those of the octree coder for the latents' places, which
+        are fewer in a stream (`LatentTrainer`); D1 is that of the mean error over the blocks.  Nothing where no
+        blocks are held out, or where coordinates are learned, which no stream holds.
+        """
+        if self.held_out is None or self.config.model.coordinates == "learned":
+            return {}
+        quantised = Quantised.of(self.model.eval())
+        rows = np.flatnonzero(self.held_out.counts >= self.config.data.min_points)
+        rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _VALIDATION_BLOCKS)).astype(np.int64)]
+        blocks = [self.held_out.block(int(row)).astype(np.float64) for row in rows]
+        found: dict[str, list[float]] = {}
+        for number in range(len(self.config.model.points) if blocks else 0):
+            bpp, mse = np.mean([_coded(quantised, xyz, number) for xyz in blocks], axis=0)
+            figures = {"validation_bpp": float(bpp), "validation_d1_psnr_db": psnr_db(float(mse), _PEAK)}
+            for name, value in figures.items():
+                found.setdefault(name, []).append(value)
+                found[f"r{number + 1:02d}_{name}"] = [value]
+        return {name: float(np.mean(values)) for name, values in found.items()}
 
     def _place(self) -> dict[str, float | int]:
         return {
@@ -357,6 +396,24 @@ class Trainer:
             f"{name}_point_ratio": len(stages[-1].xyz) / points,
         }
         return parts, figures
+
+
+def _coded(quantised: Quantised, xyz: Floats, number: int) -> tuple[float, float]:
+    """Bits a point and D1's error of a block of voxels, coded at an operating point."""
+    share = quantised.config.points[number].grid_share
+    coded, made = analyse(
+        quantised, xyz, number, lambda latents: voxel_grid(latents, share), lambda x: len(_merged(x))
+    )
+    bottleneck = quantised.model.bottleneck(number)
+    features = bottleneck.bits(bottleneck.likelihood(torch.from_numpy(coded.symbols) + quantised.median[number]))
+    _, place_bits = encode_keys(keys_of(coded.latents.cells))
+    error = distortion(xyz, _merged(made), peak=_PEAK, threads=1).d1_mse
+    return (float(features) + place_bits) / len(xyz), float(error or 0.0)
+
+
+def _merged(points: Floats) -> Floats:
+    """The voxels that points fall in, each once."""
+    return np.unique(np.floor(points + 0.5), axis=0)
 
 
 def hierarchy_of(

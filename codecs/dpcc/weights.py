@@ -1,4 +1,8 @@
-"""Weights: a trained model on disk, as safetensors: integers where the decoder runs, half precision elsewhere."""
+"""Weights: a trained model on disk, as safetensors: integers where the decoder runs, half precision elsewhere.
+
+Beside it lie the contexts of the coder of latents' places, integers, of which those of the hidden layer are stored
+in 16 bits.
+"""
 
 from __future__ import annotations
 
@@ -14,25 +18,26 @@ import torch
 from ..entropy.exact import ExactModule, export_arrays, freeze, load_arrays
 from ..entropy.tables import FrequencyTables
 from ..errors import CodecUnavailableError
+from ..sparse.occupancy import TRAINED, Experience
 from .config import ModelConfig
 from .model import PointModel
 
-_EXACT, _HALF, _FULL = "exact.", "half.", "full."
+_EXACT, _HALF, _FULL, _LATENTS = "exact.", "half.", "full.", "latents."
+#: The hidden layer of the contexts is stored in units of this power of two.
+_HIDDEN_SHIFT = 7
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
-    """A model ready for coding.
+class Quantised:
+    """A model with what its features are rounded by.
 
     Attributes:
-        model: frozen, in eval mode.
-        tables: of each operating point, one table a feature.
+        model: in eval mode.
         median: (points, dim) float32, what symbols are told from.
         gain: (points, dim) float32, what features are multiplied with; kept as numbers, since exponentials differ.
     """
 
     model: PointModel
-    tables: tuple[FrequencyTables, ...]
     median: torch.Tensor
     gain: torch.Tensor
 
@@ -41,25 +46,56 @@ class Trained:
         """Of the model."""
         return self.model.config
 
+    @classmethod
+    def of(cls, model: PointModel) -> Quantised:
+        """A model in eval mode, as far as it is trained."""
+        points = range(len(model.config.points))
+        median = torch.stack([model.bottleneck(point).medians() for point in points])
+        return cls(model, median, torch.stack([model.gain(point).detach() for point in points]))
 
-def finished(model: PointModel) -> Trained:
-    """A trained model frozen for coding; what is stored in half precision is used in half precision from now on."""
+
+@dataclass(frozen=True, eq=False)
+class Trained(Quantised):
+    """A model ready for coding, frozen.
+
+    Attributes:
+        tables: of each operating point, one table a feature.
+        experience: what the coder of latents' places starts from.
+    """
+
+    tables: tuple[FrequencyTables, ...]
+    experience: Experience
+
+
+def finished(model: PointModel, experience: Experience) -> Trained:
+    """A trained model frozen for coding; what is stored with less precision is used with less from now on."""
     model.eval().requires_grad_(requires_grad=False)
     freeze(model)
     for name in _half(model):
         model.get_parameter(name).data = model.get_parameter(name).data.half().float()
-    points = range(len(model.config.points))
     tables = []
-    for point in points:
+    for point in range(len(model.config.points)):
         bottleneck = model.bottleneck(point)
         bottleneck.update()
         tables.append(bottleneck.tables())
-    return Trained(
-        model,
-        tuple(tables),
-        torch.stack([model.bottleneck(point).median for point in points]),
-        torch.stack([model.gain(point).detach() for point in points]),
-    )
+    quantised = Quantised.of(model)
+    return Trained(model, quantised.median, quantised.gain, tuple(tables), _restored(_stored(experience)))
+
+
+def _stored(experience: Experience) -> dict[str, npt.NDArray[np.integer]]:
+    """The arrays of contexts as a file has them."""
+    arrays: dict[str, npt.NDArray[np.integer]] = dict(experience.arrays)
+    hidden = arrays["hidden"].astype(np.int64) + (1 << _HIDDEN_SHIFT - 1) >> _HIDDEN_SHIFT
+    limits = np.iinfo(np.int16)
+    arrays["hidden"] = hidden.clip(limits.min, limits.max).astype(np.int16)
+    arrays["updates"] = arrays["updates"].astype(np.uint8)
+    return arrays
+
+
+def _restored(stored: dict[str, npt.NDArray[np.integer]]) -> Experience:
+    arrays = {name: stored[name].astype(np.int32) for name in TRAINED}
+    arrays["hidden"] <<= _HIDDEN_SHIFT
+    return Experience(arrays)
 
 
 def _half(model: PointModel) -> list[str]:
@@ -89,6 +125,7 @@ def save_model(trained: Trained, path: Path) -> None:
         arrays[_FULL + "context.bias"] = model.context.bias.data.numpy()
     if model.count_bias is not None:
         arrays[_FULL + "count_bias"] = model.count_bias.data.numpy()
+    arrays |= {_LATENTS + name: value for name, value in _stored(trained.experience).items()}
     for point, tables in enumerate(trained.tables):
         arrays |= tables.arrays(f"tables.{point}.")
     config = json.dumps(model.config.model_dump(mode="json"))
@@ -118,4 +155,5 @@ def load_model(path: Path) -> Trained:
         model.count_bias.data = torch.from_numpy(arrays[_FULL + "count_bias"].copy())
     tables = tuple(FrequencyTables.from_arrays(arrays, f"tables.{point}.") for point in range(len(config.points)))
     median, gain = (torch.from_numpy(arrays[_FULL + name].copy()) for name in ("median", "gain"))
-    return Trained(model, tables, median, gain)
+    experience = _restored({name: arrays[_LATENTS + name] for name in TRAINED})
+    return Trained(model, median, gain, tables, experience)

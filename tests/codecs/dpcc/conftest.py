@@ -25,12 +25,12 @@ def shell(radius, count, seed, centre=32.0):
     return np.unique(np.floor(ray * radius * wave + centre).astype(np.int32), axis=0)
 
 
-def make_blocks(path: Path, count=6) -> None:
-    parts = [shell(18 + number, 2500, number).clip(0, 63).astype(np.uint8) for number in range(count)]
+def write_blocks(path: Path, count=6, first_seed=0) -> None:
+    parts = [shell(18 + number, 2500, first_seed + number).clip(0, 63).astype(np.uint8) for number in range(count)]
     parts = [np.unique(part, axis=0) for part in parts]
     offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
     zeros = np.zeros((count, 3), np.int32)
-    Blocks(64, np.concatenate(parts), offsets, zeros, np.arange(count, dtype=np.int32)).save(path / "train-000.npz")
+    Blocks(64, np.concatenate(parts), offsets, zeros, np.arange(count, dtype=np.int32)).save(path)
 
 
 def config_record(folder: Path, **training):
@@ -48,8 +48,15 @@ def config_record(folder: Path, **training):
             "points": POINTS,
         },
         "loss": {"unit": "spacing", "density": 0.1, "mean_distance": 1.5, "point_count": 1e-3},
+        "occupancy": {"clouds": 3, "units": 8},
         "training": {"schedule": "cosine", "epochs": 2, "checkpoint_dir": str(folder / "out"), **training},
     }
+
+
+@pytest.fixture
+def make_blocks():
+    """Writes blocks of wavy spheres to a file."""
+    return write_blocks
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +68,7 @@ def weights(tmp_path_factory):
     from pccbench.codecs.dpcc.train import train
 
     folder = tmp_path_factory.mktemp("dpcc")
-    make_blocks(folder)
+    write_blocks(folder / "train-000.npz")
     path = folder / "config.yml"
     path.write_text(yaml.safe_dump(config_record(folder)))
     threads = torch.get_num_threads()
@@ -74,7 +81,7 @@ def weights(tmp_path_factory):
 @pytest.fixture
 def record(tmp_path):
     """Of a configuration, as plain values, with blocks to train on."""
-    make_blocks(tmp_path)
+    write_blocks(tmp_path / "train-000.npz")
     return config_record(tmp_path)
 
 

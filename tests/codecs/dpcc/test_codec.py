@@ -11,7 +11,7 @@ from pccbench.codecs.cloud import PointCloud
 from pccbench.codecs.conformance import check_codec, failures
 from pccbench.codecs.container import pack, unpack
 from pccbench.codecs.dpcc.codec import DpccCodec, Header
-from pccbench.codecs.dpcc.coding import best_shift
+from pccbench.codecs.dpcc.coding import MAX_SHIFT, best_shift
 from pccbench.codecs.dpcc.model import children_of
 from pccbench.codecs.errors import BitstreamError, CodecError, CodecUnavailableError
 from pccbench.codecs.octree.grid import RealGrid, VoxelGrid
@@ -88,7 +88,7 @@ def test_the_number_of_points_is_met_by_the_shift():
         shift = best_shift(counts, points, 8)
         made = [int(children_of(counts, s / 64, 8).sum()) for s in (shift - 1, shift, shift + 1)]
         assert abs(made[1] - points) == min(abs(m - points) for m in made)
-    assert best_shift(counts, 10**6, 8) == 127
+    assert best_shift(counts, 10**6, 8) == MAX_SHIFT
 
 
 def test_estimated_bits_are_the_real_ones(codec, cloud):
@@ -222,9 +222,9 @@ def test_declared_numbers_are_not_believed(codec, cloud):
 @pytest.mark.parametrize(
     "header",
     [
-        Header(VoxelGrid(10), 2, 5, -128 + 1, 123456, b"ab"),
+        Header(VoxelGrid(10), 2, 5, -MAX_SHIFT, 123456, b"ab"),
         Header(VoxelGrid(21), None),
-        Header(RealGrid((0.5, -1.0, 2.0), 0.25, False), 0, 1, 127, 7, b"\0\xff"),
+        Header(RealGrid((0.5, -1.0, 2.0), 0.25, False), 0, 1, MAX_SHIFT, 7, b"\0\xff"),
         Header(RealGrid((0.1, 1e9, 2.0), 0.25, True), 0, 1, 0, 0, b"zz"),
     ],
 )

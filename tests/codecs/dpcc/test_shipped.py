@@ -18,7 +18,7 @@ def test_the_record_is_of_these_weights():
     assert model_path(SHIPPED).stat().st_size < 1 << 20
     card = codec_class("dpcc")().card()
     assert card.trained
-    assert card.parameters == record["parameters"] == 93_723
+    assert card.parameters == record["parameters"] == 270_507
     assert card.training_files_sha256
 
 

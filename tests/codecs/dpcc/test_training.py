@@ -151,7 +151,7 @@ def without(record):
 
 def test_missing_blocks_are_one_line(record, tmp_path):
     record["data"]["path"] = str(tmp_path / "nowhere")
-    with pytest.raises(CloudError, match="expected blocks of `bench prepare`"):
+    with pytest.raises(CloudError, match="expected training blocks"):
         trainer(record)
 
 
@@ -172,3 +172,25 @@ def test_last_figures_are_the_last_of_each_column(tmp_path):
     path = tmp_path / "ledger.csv"
     path.write_text("step,loss,rate\n50,3,1\n100,2,\n")
     assert last_figures(path) == {"step": 100, "loss": 2, "rate": 1}
+
+
+def test_held_out_blocks_are_coded_while_training(record, tmp_path, make_blocks):
+    make_blocks(tmp_path / "held-out-000.npz", first_seed=40)
+    record["training"]["validate_every"] = 5
+    run = trainer(record)
+    run.run()
+    with (tmp_path / "out" / "ledger.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["validation_bpp"]]
+    assert [int(row["step"]) for row in rows] == [5, 10, 12]
+    for row in rows:
+        bpp = [float(row[f"r{number:02d}_validation_bpp"]) for number in (1, 2, 3)]
+        psnr = [float(row[f"r{number:02d}_validation_d1_psnr_db"]) for number in (1, 2, 3)]
+        assert 0 < bpp[0] < bpp[2]
+        assert 30 < psnr[0] < psnr[2] < 80
+        assert float(row["validation_bpp"]) == pytest.approx(np.mean(bpp))
+    assert last_figures(tmp_path / "out" / "ledger.csv")["r03_validation_bpp"] == bpp[2]
+    # The same figures whenever they are asked for, and the model is as it was.
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    assert run.validate()["validation_bpp"] == float(rows[-1]["validation_bpp"])
+    for name, value in run.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
