@@ -32,7 +32,7 @@ _REACH_STEPS = 1 << 20
 _MAX_EXTENT = 1e140
 _MAX_CLOUD_POINTS = 1 << 28
 #: Operating point, and step of the latents' grid over their spacing, of the named rates; chosen on validation clouds.
-_RATES = ((1, 1.25), (2, 1.25), (3, 1.25), (4, 1.1), (5, 1.0), (6, 1.0), (7, 1.0), (8, 1.0), (8, 0.7))
+_RATES = ((1, 1.4), (2, 1.0), (3, 1.0), (4, 1.0), (5, 1.0), (6, 1.1), (7, 1.1), (8, 1.1), (8, 0.65))
 _MAX_GRID_SHARE = 4.0
 #: Shifts are told from here: two bytes hold any of them.
 _SHIFT_ORIGIN = 256
