@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +14,7 @@ from ..entropy.gaussian import GaussianConditional, scale_table
 from ..entropy.rangecoder import SymbolDecoder, SymbolEncoder
 from ..entropy.tables import FrequencyTables
 from ..errors import BitstreamError
+from ..threads import one_torch_thread
 from .decision import THRESHOLDS
 from .priors import HYPER_CHANNELS, Parameters, Prior
 from .structure import Structure
@@ -31,17 +30,6 @@ SPREADS = 16
 def make_conditional() -> GaussianConditional:
     """The distribution that all six entropy models share."""
     return GaussianConditional(scale_table(), mean_steps=MEAN_STEPS)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The passes of an entropy model are small: threads would wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +49,7 @@ class Coder:
     hyper_tables: FrequencyTables | None
 
     @torch.no_grad()
-    @_one_thread()
+    @one_torch_thread()
     def encode(self, latents: Tensor, structure: Structure, encoder: SymbolEncoder) -> None:
         """Put latents (n, channels), integers as float32."""
         hyper = None
@@ -76,7 +64,7 @@ class Coder:
             encoder.put(values.numpy().astype(np.int32) - whole, self.tables, index)
 
     @torch.no_grad()
-    @_one_thread()
+    @one_torch_thread()
     def decode(self, structure: Structure, decoder: SymbolDecoder) -> Tensor:
         """Get latents (n, channels), integers as float32.
 

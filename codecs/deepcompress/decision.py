@@ -8,12 +8,15 @@ picks the thresholds that make the larger of the two mean squared errors, which 
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from ..threads import side_by_side
 from .cells import BLOCK_CELLS, CELL_SIDE, CELL_VOXELS, Cells, keys_of, morton_of_raster, voxel_offsets
 
 #: Thresholds on the logits that a block can choose from; a voxel passes when its logit is at least the threshold.
@@ -27,6 +30,8 @@ FAR_SQ = float((_REACH + 1) ** 2)
 _EMPTY = np.uint16(65535)
 #: Halvings of the interval in which the weight between the two directions is sought.
 _HALVINGS = 10
+#: Parts of the cells that are measured side by side.
+_PARTS = 2
 
 
 @functools.cache
@@ -138,16 +143,16 @@ def _error_to_input(place, point_window, shells, normals, far_sq):  # type: igno
     return np.float32(far_sq)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _measure(  # type: ignore[no-untyped-def]  # a kernel takes arrays one by one
-    where, voxels, block, shells, normals, far_sq, costs
+    rows, where, voxels, block, shells, normals, far_sq, costs
 ):
     neighbours, raster, offsets = where
     levels, ranks, firsts = voxels
     from_input, from_output, passed = costs
     level_window = np.zeros(_SIDE**3, np.uint8)
     point_window = np.zeros(_SIDE**3, np.int64)
-    for row in range(len(levels)):
+    for row in range(*rows):
         _fill(row, neighbours, levels, ranks, firsts, raster, level_window, point_window)
         b = block[row]
         for voxel in range(CELL_VOXELS):
@@ -192,17 +197,26 @@ def measure(  # the parts of one encoder's state
     ranks -= np.uint16(1)
     ranks[~occupied] = _EMPTY
     shape = (blocks, len(THRESHOLDS))
-    from_input, from_output, passed = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64)
     no_normals = np.empty((0, 3), np.float32)
-    _measure(
-        (neighbours, morton_of_raster(), voxel_offsets()),
-        (levels, ranks, firsts),
-        block,
-        _shells(),
-        no_normals if normals is None else normals,
-        float(far_sq),
-        (from_input, from_output, passed),
-    )
+
+    def add(rows: tuple[int, int]) -> tuple[npt.NDArray[Any], ...]:
+        sums = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64)
+        _measure(
+            rows,
+            (neighbours, morton_of_raster(), voxel_offsets()),
+            (levels, ranks, firsts),
+            block,
+            _shells(),
+            no_normals if normals is None else normals,
+            float(far_sq),
+            sums,
+        )
+        return sums
+
+    # In as many parts on every machine: real numbers add up to others in another order.
+    ends = [len(levels) * part // _PARTS for part in range(_PARTS + 1)]
+    parts = side_by_side(add, list(itertools.pairwise(ends)))
+    from_input, from_output, passed = (sum(some) for some in zip(*parts, strict=True))
     # A voxel passes its own threshold and all below.
     from_output = from_output[:, ::-1].cumsum(axis=1)[:, ::-1]
     passed = passed[:, ::-1].cumsum(axis=1)[:, ::-1]

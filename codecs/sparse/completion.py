@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from numba import njit
 
 from ..deepcompress.cells import CELL_SIDE, CELL_VOXELS, cells_of, keys_of, morton_of_raster, voxel_offsets
 from ..deepcompress.decision import THRESHOLDS
 from ..deepcompress.upsampler import at_positions
+from ..octree.occupancy import distinct
+from ..threads import side_by_side
 from .exact import ExactSurface
 from .neighbours import neighbours_of, windows_of
-from .surface import WINDOW_RADIUS, SurfaceModel
+from .surface import WINDOW_RADIUS
 
 Keys = npt.NDArray[np.int64]
 
@@ -26,8 +27,6 @@ _AXIS = (1 << _AXIS_BITS) - 1
 _LOWEST, _STEP = float(THRESHOLDS[0]), float(THRESHOLDS[1] - THRESHOLDS[0])
 #: Cells that candidates may lie in: half a kilobyte each for their levels, and twice that while levels are chosen.
 MAX_CELLS = 1 << 19
-#: Coarse voxels whose logits exist at a time.
-_CHUNK_ROWS = 2048
 
 
 class TooManyCellsError(ValueError):
@@ -78,18 +77,16 @@ def cells_touched(keys: Keys, factor: int, side: int = CELL_SIDE) -> npt.NDArray
         for y in (first[:, 1], last[:, 1]):
             for z in (first[:, 2], last[:, 2]):
                 found.append(keys_of(np.stack([x, y, z], axis=1)))
-    return coordinates_of(np.unique(np.concatenate(found)))
+    return coordinates_of(distinct(np.concatenate(found)))
 
 
-def candidates_of(
-    keys: Keys, factor: int, model: ExactSurface | SurfaceModel, limit: int = 1 << _AXIS_BITS
-) -> Candidates:
+def candidates_of(keys: Keys, factor: int, model: ExactSurface, limit: int = 1 << _AXIS_BITS) -> Candidates:
     """Candidates among the children of coarse voxels.
 
     Args:
         keys: sorted distinct keys of the coarse voxels.
         factor: one of the model's.
-        model: the network; what a stream depends on needs the exact one.
+        model: the network.
         limit: side of the grid of the candidates; there are none beyond.
 
     Raises:
@@ -100,21 +97,15 @@ def candidates_of(
         raise TooManyCellsError(f"candidates lie in {len(positions)} cells, expected at most {MAX_CELLS}")
     levels = np.zeros((len(positions), CELL_VOXELS), np.uint8)
     cell_keys = keys_of(positions)
-    for piece, logits in _logits(keys, factor, model):
-        _scatter(keys[piece], logits, factor, limit, cell_keys, morton_of_raster(), levels)
+
+    def keep(rows: slice, logits: npt.NDArray[np.float32]) -> None:
+        _scatter(keys[rows], logits, factor, limit, cell_keys, morton_of_raster(), levels)
+
+    windows, neighbours = side_by_side(
+        lambda find: find(), [lambda: windows_of(keys, WINDOW_RADIUS), lambda: neighbours_of(keys, 1)]
+    )
+    model.logits(windows, neighbours, factor, keep)
     return Candidates(positions, levels)
-
-
-@torch.no_grad()
-def _logits(
-    keys: Keys, factor: int, model: ExactSurface | SurfaceModel
-) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-    neighbours = torch.from_numpy(neighbours_of(keys, 1))
-    windows = torch.from_numpy(windows_of(keys, WINDOW_RADIUS))
-    features = model.features(windows, neighbours, factor)
-    for start in range(0, len(keys), _CHUNK_ROWS):
-        piece = slice(start, min(start + _CHUNK_ROWS, len(keys)))
-        yield piece, model.logits_of(features[piece], factor).numpy()
 
 
 @njit(cache=True)
@@ -145,7 +136,7 @@ def _likeliest(logits, factor, corner, limit):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _scatter(  # type: ignore[no-untyped-def]  # a kernel takes arrays one by one
     keys, logits, factor, limit, cell_keys, morton, levels
 ):

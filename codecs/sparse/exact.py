@@ -4,18 +4,24 @@ Made of a trained `SurfaceModel`, without training.  Weights become integers tim
 few bits that every partial sum of a product is an integer below 2**24: float32 adds those without rounding, in any
 order (see codecs.entropy.exact).  Inputs of a layer are rounded to integers times a power of two: one of the voxel's
 own, or a fixed one where features of several voxels meet in a product.
+
+Between the products, kernels take a row through all that happens to it at once.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from numba import njit
+from torch import nn
 
 from ..entropy.exact import FLOAT32_LIMIT, float32_is_whole
-from .surface import RARE, SurfaceConfig, SurfaceModel, in_pieces
+from ..threads import one_torch_thread, side_by_side
+from .surface import RARE, TAPS, SurfaceConfig, SurfaceModel
 
 #: Bits of the inputs of a layer that reads one voxel, and of a layer norm.
 _ROW_BITS, _NORM_BITS = 10, 16
@@ -24,32 +30,29 @@ _SEEN_LIMIT, _SEEN_FRACTION = 255, 5
 #: Most bits of a weight; the bound of the sums mostly leaves fewer.
 _WEIGHT_BITS = 15
 _MAX_EXPONENT = 60
-_POWERS = torch.from_numpy(np.ldexp(1.0, np.arange(-_MAX_EXPONENT, _MAX_EXPONENT + 1)).astype(np.float32))
+#: Voxels that a thread takes at a time.
+_PIECE_ROWS = 1024
 
-
-def _power(exponent: Tensor) -> Tensor:
-    """2**exponent from a table: a power function need not be exact."""
-    return _POWERS[exponent.long() + _MAX_EXPONENT]
-
-
-def _on_own_grid(x: Tensor, bits: int) -> Tensor:
-    """Each row rounded to integers of `bits` bits and a sign, times a power of two that fits its largest."""
-    _, exponent = torch.frexp(x.abs().amax(dim=1, keepdim=True))
-    places = (bits - exponent).clamp(-_MAX_EXPONENT, _MAX_EXPONENT)
-    limit = float((1 << bits) - 1)
-    return torch.floor(x * _power(places) + 0.5).clamp_(-limit, limit).mul_(_power(-places))
+Floats = npt.NDArray[np.float32]
+#: What is done with the logits of a slice of the rows.
+Use = Callable[[slice, Floats], None]
 
 
 class ExactProduct:
-    """x @ W' + b for x on a grid: sums without rounding, then one addition.
+    """x @ matrix for x on a grid: sums without rounding.
 
     Attributes:
-        weight: (outputs, inputs) float32, integers times a power of two for each output.
+        matrix: (inputs, outputs) float32, integers times a power of two for each output.
+        bias: (outputs,) float32, to be added after.
         fraction: (outputs,) bits behind the point of the weights.
     """
 
     def __init__(self, layer: nn.Linear, limit: int) -> None:
-        """From a trained layer, for inputs of at most `limit` steps of their grid."""
+        """From a trained layer, for inputs of at most `limit` steps of their grid.
+
+        Raises:
+            ValueError: a weight is not finite.
+        """
         weight = layer.weight.detach().double().numpy()
         if not np.isfinite(weight).all():
             raise ValueError("weights are not finite")
@@ -63,32 +66,14 @@ class ExactProduct:
                 break
             fraction = fraction - large
         self.fraction = fraction
-        self.weight = torch.from_numpy(np.ldexp(whole, -fraction[:, None])).float()
-        self._matrix = self.weight.t().contiguous()
-        self._bias = layer.bias.detach().float()
+        self.matrix: Floats = np.ascontiguousarray(np.ldexp(whole, -fraction[:, None]).T, np.float32)
+        self.bias: Floats = layer.bias.detach().float().numpy().copy()
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """(n, inputs) to (n, outputs)."""
+    def __call__(self, x: Floats) -> Floats:
+        """(n, inputs) to (n, outputs), without the bias."""
         if float32_is_whole():
-            return torch.mm(x, self._matrix).add_(self._bias)
-        return torch.mm(x.double(), self._matrix.double()).float().add_(self._bias)
-
-
-class _Norm:
-    """Layer norm: sums of integers in float64, then single operations."""
-
-    def __init__(self, norm: nn.LayerNorm) -> None:
-        self._weight, self._bias = norm.weight.detach().double(), norm.bias.detach().double()
-        self._eps = norm.eps
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(n, channels) to the same, and no negative values."""
-        x = _on_own_grid(x, _NORM_BITS).double()
-        channels = x.shape[1]
-        mean = x.sum(dim=1, keepdim=True) / channels
-        variance = ((x * x).sum(dim=1, keepdim=True) / channels - mean * mean).clamp_(min=0.0)
-        scaled = (x - mean).div_(torch.sqrt(variance + self._eps))
-        return scaled.mul_(self._weight).add_(self._bias).clamp_(min=0.0).float()
+            return torch.mm(torch.from_numpy(x), torch.from_numpy(self.matrix)).numpy()
+        return (x.astype(np.float64) @ self.matrix.astype(np.float64)).astype(np.float32)
 
 
 class _Perceptron:
@@ -97,8 +82,18 @@ class _Perceptron:
     def __init__(self, first: nn.Linear, second: nn.Linear, limit: int) -> None:
         self.first, self.second = ExactProduct(first, limit), ExactProduct(second, (1 << _ROW_BITS) - 1)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.second(_on_own_grid(self.first(x).clamp_(min=0.0), _ROW_BITS))
+    def __call__(self, x: Floats) -> Floats:
+        hidden = self.first(x)
+        _relu_on_grid(hidden, self.first.bias)
+        return self.second(hidden) + self.second.bias
+
+
+class _Norm:
+    """Layer norm and relu: sums of integers in float64, then single operations."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        weight, bias = (part.detach().double().numpy().copy() for part in (norm.weight, norm.bias))
+        self.arrays = weight, bias, float(norm.eps)
 
 
 class ExactSurface:
@@ -117,7 +112,7 @@ class ExactSurface:
         self.config: SurfaceConfig = model.config
         first, _, second = model.stem
         self._stem = _Perceptron(first, second, 1)  # type: ignore[arg-type]
-        self._of_factor = model.of_factor.detach().float()
+        self._of_factor: Floats = model.of_factor.detach().float().numpy().copy()
         self._blocks = [
             (_Norm(block.norm), _Perceptron(block.around, block.out, _SEEN_LIMIT))  # type: ignore[arg-type]
             for block in model.trunk
@@ -128,26 +123,141 @@ class ExactSurface:
             for factor, head in model.heads.items()
         }
 
-    def features(self, windows: Tensor, neighbours: Tensor, factor: int) -> Tensor:
-        """(n, channels) of windows (n, 125) and rows of neighbours (n, 27), n for none."""
-        channels = self.config.channels
-        x = in_pieces(lambda rows: self._stem(rows.float()), windows, channels)
-        x = x.add_(self._of_factor[self.config.factors.index(factor)])
-        for norm, perceptron in self._blocks:
-            seen = in_pieces(_seen_by(norm), x, channels)
-            seen = torch.cat([seen, seen.new_zeros(1, channels)])
-            x = x.add_(in_pieces(_look(seen, perceptron), neighbours, channels))
-        return in_pieces(self._norm, x, channels)
+    def logits(
+        self, windows: npt.NDArray[np.uint8], neighbours: npt.NDArray[np.int32], factor: int, use: Use
+    ) -> None:
+        """Compute logits (rows, factor**3), x slowest and z fastest, of some voxels at a time, and hand them over.
 
-    def logits_of(self, features: Tensor, factor: int) -> Tensor:
-        """(n, factor**3) of features, x slowest and z fastest."""
-        return self._heads[factor](_on_own_grid(features, _ROW_BITS)).add_(RARE)
+        Args:
+            windows: (n, 125) occupancy around each voxel.
+            neighbours: (n, 27) rows of the neighbours, n for none.
+            factor: one of the model's.
+            use: called with a slice of the n rows and their logits, on several threads.
+        """
+        x = np.empty((len(windows), self.config.channels), np.float32)
+        seen = np.empty(x.shape, np.uint8)
+        shift = self._of_factor[self.config.factors.index(factor)]
+
+        def begin(rows: slice) -> None:
+            x[rows] = self._stem(windows[rows].astype(np.float32)) + shift
+
+        def end(rows: slice) -> None:
+            features = np.empty_like(x[rows])
+            _normalise(x[rows], *self._norm.arrays, features)
+            _on_grid(features, features)
+            use(rows, self._heads[factor](features) + np.float32(RARE))
+
+        pieces = [slice(low, min(low + _PIECE_ROWS, len(x))) for low in range(0, len(x), _PIECE_ROWS)]
+        with one_torch_thread():
+            side_by_side(begin, pieces)
+            for norm, perceptron in self._blocks:
+                side_by_side(lambda rows, norm=norm: _see(x[rows], *norm.arrays, seen[rows]), pieces)
+
+                def look(rows: slice, perceptron: _Perceptron = perceptron) -> None:
+                    around = np.empty((rows.stop - rows.start, TAPS * x.shape[1]), np.float32)
+                    _gather(seen, neighbours[rows], around)
+                    x[rows] += perceptron(around)
+
+                side_by_side(look, pieces)
+            side_by_side(end, pieces)
 
 
-def _seen_by(norm: _Norm) -> Callable[[Tensor], Tensor]:
-    up, down = float(1 << _SEEN_FRACTION), 1.0 / (1 << _SEEN_FRACTION)
-    return lambda rows: torch.floor(norm(rows).mul_(up).add_(0.5)).clamp_(max=_SEEN_LIMIT).mul_(down)
+#: What a kernel may do to be fast: nothing that changes a number.
+_kernel = njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
 
 
-def _look(seen: Tensor, perceptron: _Perceptron) -> Callable[[Tensor], Tensor]:
-    return lambda rows: perceptron(seen.index_select(0, rows.reshape(-1)).view(len(rows), -1))
+@njit(cache=True, nogil=True, fastmath=True)  # no operation here can round
+def _largest(x):  # type: ignore[no-untyped-def]
+    largest = np.float32(0.0)
+    for k in range(len(x)):
+        largest = max(largest, abs(x[k]))
+    return largest
+
+
+@njit(cache=True, nogil=True, fastmath=True)  # integers: no sum here can round
+def _sums(x):  # type: ignore[no-untyped-def]
+    """Of values and of squares."""
+    total, square = 0.0, 0.0
+    for k in range(len(x)):
+        value = np.float64(x[k])
+        total += value
+        square += value * value
+    return total, square
+
+
+@_kernel
+def _power(exponent):  # type: ignore[no-untyped-def]
+    return np.float32(math.ldexp(1.0, exponent))
+
+
+@_kernel
+def _grid_row(row, bits, out):  # type: ignore[no-untyped-def]
+    """Round a row to integers of `bits` bits and a sign, times a power of two that fits its largest; the place."""
+    places = min(max(bits - math.frexp(_largest(row))[1], -_MAX_EXPONENT), _MAX_EXPONENT)
+    up, half, limit = _power(places), np.float32(0.5), np.float32((1 << bits) - 1)
+    for k in range(len(row)):
+        out[k] = min(max(np.floor(row[k] * up + half), -limit), limit)
+    return places
+
+
+@_kernel
+def _norm_row(row, weight, bias, eps, out):  # type: ignore[no-untyped-def]
+    """Layer norm and relu of a row."""
+    down = np.float64(_power(-_grid_row(row, _NORM_BITS, out)))
+    channels = len(row)
+    total, square = _sums(out)
+    mean = total * down / channels
+    deviation = math.sqrt(max(square * (down * down) / channels - mean * mean, 0.0) + eps)
+    for c in range(channels):
+        out[c] = np.float32(max((out[c] * down - mean) / deviation * weight[c] + bias[c], 0.0))
+
+
+@_kernel
+def _normalise(x, weight, bias, eps, out):  # type: ignore[no-untyped-def]
+    for i in range(len(x)):
+        _norm_row(x[i], weight, bias, eps, out[i])
+
+
+@_kernel
+def _see(x, weight, bias, eps, seen):  # type: ignore[no-untyped-def]
+    """What neighbours see of voxels."""
+    row = np.empty(x.shape[1], np.float32)
+    up, half, limit = np.float32(1 << _SEEN_FRACTION), np.float32(0.5), np.float32(_SEEN_LIMIT)
+    for i in range(len(x)):
+        _norm_row(x[i], weight, bias, eps, row)
+        for c in range(len(row)):
+            seen[i, c] = np.uint8(min(np.floor(row[c] * up + half), limit))
+
+
+@_kernel
+def _gather(seen, neighbours, out):  # type: ignore[no-untyped-def]
+    """What the neighbours of some voxels show, zeros for those that are not there."""
+    channels, scale = seen.shape[1], np.float32(1.0 / (1 << _SEEN_FRACTION))
+    for i in range(len(neighbours)):
+        for tap in range(TAPS):
+            found, first = neighbours[i, tap], tap * channels
+            if found < len(seen):
+                for c in range(channels):
+                    out[i, first + c] = seen[found, c] * scale
+            else:
+                for c in range(channels):
+                    out[i, first + c] = 0
+
+
+@_kernel
+def _relu_on_grid(x, bias):  # type: ignore[no-untyped-def]
+    """Add the bias; what is positive on a grid of each row's own."""
+    for i in range(len(x)):
+        for k in range(len(bias)):
+            x[i, k] = max(x[i, k] + bias[k], np.float32(0.0))
+        down = _power(-_grid_row(x[i], _ROW_BITS, x[i]))
+        for k in range(len(bias)):
+            x[i, k] *= down
+
+
+@_kernel
+def _on_grid(x, out):  # type: ignore[no-untyped-def]
+    for i in range(len(x)):
+        down = _power(-_grid_row(x[i], _ROW_BITS, out[i]))
+        for k in range(x.shape[1]):
+            out[i, k] *= down

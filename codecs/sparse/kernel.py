@@ -29,6 +29,7 @@ from numba import njit
 
 from ..entropy.binary import decode, encode, overrun
 from ..entropy.logistic import NAT, PROBABILITY_ONE, STRETCH_LIMIT, logistic_tables
+from ..entropy.rows import LANES, add_to_row, sum_rows
 
 #: Bits a coordinate within a key: z << 42 | y << 21 | x.
 KEY_BITS = 21
@@ -130,7 +131,13 @@ class Model(NamedTuple):
 
 
 def new_model(table_bits: int, units: int) -> Model:
-    """A model that has seen nothing, with 2**`table_bits` probabilities for each context and `units` hidden units."""
+    """A model that has seen nothing, with 2**`table_bits` probabilities for each context and `units` hidden units.
+
+    Raises:
+        ValueError: units are no multiple of `LANES`.
+    """
+    if units % LANES:
+        raise ValueError(f"hidden units must be a multiple of {LANES}, got {units}")
     logistic = logistic_tables()
     hidden, output = _first_weights(units)
     mixers = np.empty((_MIXER_SETS, _INPUTS), np.int32)
@@ -231,15 +238,10 @@ def _nudge(table: npt.NDArray[np.uint32], slot: int, bit: int, rates: npt.NDArra
 @njit(cache=True)
 def _network(model: Model) -> int:
     """The network's output for the patterns of the decision, in the logistic domain."""
-    hidden, patterns, activations = model.hidden, model.patterns, model.activations
-    units = activations.shape[0]  # not the constant: unrolled loops are not vectorised
-    activations[:] = 0
-    for k in range(0, _PATTERNS, 4):
-        a, b, c, d = patterns[k], patterns[k + 1], patterns[k + 2], patterns[k + 3]
-        for j in range(units):
-            activations[j] += hidden[a, j] + hidden[b, j] + hidden[c, j] + hidden[d, j]
+    activations = model.activations
+    sum_rows(model.hidden, model.patterns, activations)
     total = np.int64(0)
-    for j in range(units):
+    for j in range(activations.shape[0]):
         active = max(activations[j], np.int32(0))
         activations[j] = active
         total += np.int64(active >> 8) * np.int64(model.output[j])
@@ -267,11 +269,9 @@ def _teach_network(model: Model, error: int) -> None:
         row = model.patterns[k]
         if model.updates[row] < _EAGER_UPDATES:
             model.updates[row] += 1
-            for j in range(units):
-                hidden[row, j] += eager[j]
+            add_to_row(hidden, row, eager)
         else:
-            for j in range(units):
-                hidden[row, j] += gradient[j]
+            add_to_row(hidden, row, gradient)
 
 
 @njit(cache=True)

@@ -37,7 +37,7 @@ def windows_of(keys: npt.NDArray[np.int64], radius: int) -> npt.NDArray[np.uint8
     return window
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _fill(keys: npt.NDArray[np.int64], radius: int, table: npt.NDArray[np.int32]) -> None:
     n = len(keys)
     side = 2 * radius + 1
@@ -55,7 +55,7 @@ def _fill(keys: npt.NDArray[np.int64], radius: int, table: npt.NDArray[np.int32]
                     k += 1
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _mark(keys: npt.NDArray[np.int64], radius: int, window: npt.NDArray[np.uint8]) -> None:
     n = len(keys)
     side = 2 * radius + 1

@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +21,8 @@ from ..cloud import MAX_BIT_DEPTH
 from ..container import get_varint, put_varint
 from ..entropy.binary import decoder_state, encoder_state, finish
 from ..errors import BitstreamError
+from ..octree.occupancy import distinct
+from ..threads import side_by_side
 from .kernel import EXHAUSTED, KEY_BITS, LOSSLESS, MIN_PROBABILITY, OK, TOO_MANY, Model, code_level, new_model
 
 #: What of a model training changes, and a cloud starts with.
@@ -82,7 +81,7 @@ def levels_of(leaves: Keys) -> list[Keys]:
 
 def parents_of(keys: Keys) -> Keys:
     """Sorted distinct keys of the voxels of twice the side."""
-    return np.unique(keys >> 1 & _PARENT_MASK)
+    return distinct(keys >> 1 & _PARENT_MASK)
 
 
 def learn(leaves: Keys, model: Model) -> float:
@@ -111,7 +110,7 @@ def encode_keys(leaves: Keys, experience: Experience) -> tuple[bytes, float]:
         return _encode_levels(part, len(leaves), _copy(model))
 
     below = levels[-1 - _CUT_LEVELS :]
-    coded = _side_by_side(
+    coded = side_by_side(
         encode, list(zip(*(_parts(level, below[0], 1 << k) for k, level in enumerate(below)), strict=True))
     )
     strings = [top, *(data for data, _ in coded)]
@@ -147,7 +146,7 @@ def decode_keys(data: bytes, experience: Experience) -> Keys:
         def decode(part: tuple[bytes, Keys]) -> Keys:
             return _decode_levels(*part, _CUT_LEVELS, count, _copy(model))
 
-        keys = np.concatenate(_side_by_side(decode, list(zip(strings, _parts(nodes, nodes, 1), strict=True))))
+        keys = np.concatenate(side_by_side(decode, list(zip(strings, _parts(nodes, nodes, 1), strict=True))))
     if len(keys) != count:
         raise BitstreamError(f"occupancy declares {count} voxels, but {len(keys)} were found")
     return keys
@@ -205,16 +204,6 @@ def _copy(model: Model) -> Model:
     return model._replace(**{name: getattr(model, name).copy() for name in model._fields})
 
 
-_Part = TypeVar("_Part")
-_Result = TypeVar("_Result")
-
-
-def _side_by_side(function: Callable[[_Part], _Result], parts: Sequence[_Part]) -> list[_Result]:
-    """The results for all parts, computed on as many threads as there are cores; the kernels release the GIL."""
-    with ThreadPoolExecutor(min(len(parts), len(os.sched_getaffinity(0)))) as pool:
-        return list(pool.map(function, parts))
-
-
 def encode_children(
     nodes: Keys, children: Keys, skipped: npt.NDArray[np.uint8], band: tuple[int, int], experience: Experience
 ) -> tuple[bytes, float, Keys]:
@@ -241,7 +230,7 @@ def encode_children(
         _, found, bits = code_level(False, above, below, left_out, band, limit, model, coder, stream)
         return finish(coder, stream), bits, found
 
-    parts = _side_by_side(encode, _children_parts(nodes, wanted, skipped))
+    parts = side_by_side(encode, _children_parts(nodes, wanted, skipped))
     found = np.concatenate([found for _, _, found in parts])
     head = put_varint(len(found)) + b"".join(put_varint(len(data)) for data, _, _ in parts[:-1])
     whole = sum(math.ceil(bits / 8) for _, bits, _ in parts)
@@ -273,7 +262,7 @@ def decode_children(
 
     parts = _children_parts(nodes, np.empty(0, np.int64), skipped)
     strings = _strings(data, position, len(parts))
-    children = np.concatenate(_side_by_side(decode, list(zip(strings, parts, strict=True))))
+    children = np.concatenate(side_by_side(decode, list(zip(strings, parts, strict=True))))
     if len(children) != count:
         raise BitstreamError(f"{count} voxels were declared, but {len(children)} were found")
     return children

@@ -8,7 +8,6 @@ surfaces look alike at all of them; each factor has a head of its own.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +24,6 @@ WINDOW = (2 * WINDOW_RADIUS + 1) ** 3
 TAPS = 27
 #: Logit of a fine voxel of which nothing is known, about.
 RARE = -1.5
-#: Rows of which gathered neighbours exist at a time in inference: few enough to stay in a processor's cache.
-_CHUNK_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -76,27 +73,7 @@ class Block(nn.Module):
         h = torch.relu(self.norm(x))
         if torch.is_autocast_enabled("cpu"):
             h = h.bfloat16()
-        if torch.is_grad_enabled():
-            return x + self.out(torch.relu(self.around(Gather.apply(h, neighbours))))
-        # The gathered rows are many times as large as the features: in use, only a piece of them exists at a time.
-        padded = torch.cat([h, h.new_zeros(1, h.shape[1])])
-
-        def look(rows: Tensor) -> Tensor:
-            found: Tensor = self.around(padded.index_select(0, rows.reshape(-1)).view(len(rows), -1))
-            return found
-
-        return x + in_pieces(lambda rows: self.out(torch.relu(look(rows))), neighbours, x.shape[1])
-
-
-def in_pieces(function: Callable[[Tensor], Tensor], rows: Tensor, width: int) -> Tensor:
-    """`function` of a few rows at a time, (n, width).
-
-    Into memory that is there before: kept pieces between the freed ones would leave holes that nothing fits in.
-    """
-    out = torch.empty(len(rows), width)
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        out[start : start + _CHUNK_ROWS] = function(rows[start : start + _CHUNK_ROWS])
-    return out
+        return x + self.out(torch.relu(self.around(Gather.apply(h, neighbours))))
 
 
 class SurfaceModel(nn.Module):
@@ -121,10 +98,7 @@ class SurfaceModel(nn.Module):
 
     def features(self, windows: Tensor, neighbours: Tensor, factor: int) -> Tensor:
         """(n, channels) of windows (n, 125) and rows of neighbours (n, 27)."""
-        if torch.is_grad_enabled():
-            x = self.stem(windows.float())
-        else:
-            x = in_pieces(lambda rows: self.stem(rows.float()), windows, self.config.channels)
+        x = self.stem(windows.float())
         x = x + self.of_factor[self.config.factors.index(factor)]
         for block in self.trunk:
             x = block(x, neighbours)

@@ -38,7 +38,7 @@ def make_config(tmp_path_factory):
             {
                 "data": {"blocks_path": str(folder)},
                 "networks": [{"factors": [2, 3, 4], "shares": [1, 1, 1], "channels": 8, "blocks": 1, "hidden": 16}],
-                "occupancy": {"clouds": clouds, "units": 8, "grid_steps": [1, 2], "shares": [1, 1]},
+                "occupancy": {"clouds": clouds, "units": 16, "grid_steps": [1, 2], "shares": [1, 1]},
                 "training": {"checkpoint_dir": str(folder), "steps": 4, **training},
             }
         )

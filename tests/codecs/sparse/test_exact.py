@@ -15,7 +15,7 @@ from pccbench.codecs.sparse.weights import load
 def inputs(surface):
     """Windows and neighbours of about 2,500 coarse voxels."""
     keys = np.unique(keys_of(surface // 2))
-    return torch.from_numpy(windows_of(keys, 2)), torch.from_numpy(neighbours_of(keys, 1))
+    return windows_of(keys, 2), neighbours_of(keys, 1)
 
 
 def make(channels=32):
@@ -27,27 +27,26 @@ def make(channels=32):
 
 
 def logits_of(network, inputs):
-    with torch.no_grad():
-        return network.logits_of(network.features(*inputs, 2), 2)
+    logits = np.full((len(inputs[0]), 8), np.nan, np.float32)
+    network.logits(*inputs, 2, logits.__setitem__)
+    return logits
 
 
 def test_close_to_the_trained_network(inputs):
     model = make()
-    expected, got = logits_of(model, inputs), logits_of(ExactSurface(model), inputs)
-    assert float((got - expected).abs().mean()) < 0.01 * float(expected.std())
+    expected = model(*map(torch.from_numpy, inputs), 2).numpy()
+    assert np.abs(logits_of(ExactSurface(model), inputs) - expected).mean() < 0.01 * expected.std()
 
 
-def test_the_same_for_any_threads_and_chunks(inputs, monkeypatch):
+def test_the_same_for_any_threads_and_pieces(inputs, monkeypatch):
     network = ExactSurface(make())
     expected = logits_of(network, inputs)
     threads = torch.get_num_threads()
-    try:
-        for number, rows in ((1, 7), (2, 333), (3, 1 << 20)):
-            torch.set_num_threads(number)
-            monkeypatch.setattr("pccbench.codecs.sparse.surface._CHUNK_ROWS", rows)
-            assert torch.equal(logits_of(network, inputs), expected)
-    finally:
-        torch.set_num_threads(threads)
+    for number, rows in ((1, 7), (2, 333), (3, 1 << 20)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, number=number: set(range(number)))
+        monkeypatch.setattr("pccbench.codecs.sparse.exact._PIECE_ROWS", rows)
+        np.testing.assert_array_equal(logits_of(network, inputs), expected)
+    assert torch.get_num_threads() == threads
 
 
 def test_the_same_for_any_order_of_the_sums(inputs, monkeypatch):
@@ -56,22 +55,32 @@ def test_the_same_for_any_order_of_the_sums(inputs, monkeypatch):
     rng = np.random.default_rng(1)
 
     def permuted(self, x):
-        order = torch.from_numpy(rng.permutation(x.shape[1]))
-        total = torch.zeros(len(x), len(self.weight))
-        for part in order.split(101):
-            total += x[:, part] @ self.weight[:, part].t()
-        return total + self._bias
+        order = rng.permutation(x.shape[1])
+        total = np.zeros((len(x), self.matrix.shape[1]), np.float32)
+        for start in range(0, len(order), 101):
+            part = order[start : start + 101]
+            total += x[:, part] @ self.matrix[part]
+        return total
 
     monkeypatch.setattr(ExactProduct, "__call__", permuted)
-    assert torch.equal(logits_of(network, inputs), expected)
+    np.testing.assert_array_equal(logits_of(network, inputs), expected)
 
 
-def test_the_same_beside_other_voxels(inputs):
-    """Grids of a voxel's own do not depend on what else is computed."""
+def test_the_same_where_float32_products_lose_bits(inputs, monkeypatch):
+    """A user may allow that; sums are made in float64 then."""
     network = ExactSurface(make())
-    features = network.features(*inputs, 2)
-    whole = network.logits_of(features, 2)
-    assert torch.equal(network.logits_of(features[100:103], 2), whole[100:103])
+    expected = logits_of(network, inputs)
+    monkeypatch.setattr("pccbench.codecs.sparse.exact.float32_is_whole", lambda: False)
+    np.testing.assert_array_equal(logits_of(network, inputs), expected)
+
+
+def test_the_same_beside_other_voxels(surface):
+    """A second, distant cloud changes nothing: grids are a voxel's own."""
+    network = ExactSurface(make())
+    one = np.unique(keys_of(surface // 2))
+    both = np.concatenate([one, one + (1 << 50)])
+    alone, beside = (logits_of(network, (windows_of(keys, 2), neighbours_of(keys, 1))) for keys in (one, both))
+    np.testing.assert_array_equal(beside, np.concatenate([alone, alone]))
 
 
 @pytest.mark.parametrize("limit", [1, 255, 1023])
@@ -81,10 +90,11 @@ def test_sums_stay_below_the_bound(limit):
     layer.weight.data[0] *= 1e-3
     layer.weight.data[1] = 0
     product = ExactProduct(layer, limit)
-    whole = np.ldexp(product.weight.double().numpy(), product.fraction[:, None])
+    weight = product.matrix.T.astype(np.float64)
+    whole = np.ldexp(weight, product.fraction[:, None])
     np.testing.assert_array_equal(whole, np.floor(whole))
     assert (np.abs(whole).sum(axis=1) * limit <= 2**24).all()
-    error = (product.weight - layer.weight).abs().amax(dim=1).double().numpy()
+    error = np.abs(weight - layer.weight.numpy()).max(axis=1)
     assert (error <= np.ldexp(0.5 + 1e-6, -product.fraction)).all()
 
 
