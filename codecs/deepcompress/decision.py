@@ -216,7 +216,7 @@ def measure(  # the parts of one encoder's state
     # In as many parts on every machine: real numbers add up to others in another order.
     ends = [len(levels) * part // _PARTS for part in range(_PARTS + 1)]
     parts = side_by_side(add, list(itertools.pairwise(ends)))
-    from_input, from_output, passed = (sum(some) for some in zip(*parts, strict=True))
+    from_input, from_output, passed = (np.sum(some, axis=0) for some in zip(*parts, strict=True))
     # A voxel passes its own threshold and all below.
     from_output = from_output[:, ::-1].cumsum(axis=1)[:, ::-1]
     passed = passed[:, ::-1].cumsum(axis=1)[:, ::-1]

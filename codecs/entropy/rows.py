@@ -7,12 +7,17 @@ is checked: rows must exist, and have a multiple of `LANES` entries.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+Ints = npt.NDArray[np.int32]
 
 #: Entries of a vector; a row has a multiple of this many.
 LANES = 16
@@ -51,9 +56,7 @@ def _are_int32(*kinds: Any) -> bool:
     return all(isinstance(kind, types.Array) and kind.layout == "C" and kind.dtype == types.int32 for kind in kinds)
 
 
-@intrinsic
-def sum_rows(_, table, rows, total):  # type: ignore[no-untyped-def]  # numba calls it with types
-    """total[:] = sum of table[row] over `rows`; (m, n) int32, (k,) int64, (n,) int32."""
+def _sum_rows(_, table, rows, total):  # type: ignore[no-untyped-def]  # numba calls it with types
     if not _are_int32(table, total) or rows != types.Array(types.int64, 1, "C"):
         return None
 
@@ -74,9 +77,11 @@ def sum_rows(_, table, rows, total):  # type: ignore[no-untyped-def]  # numba ca
     return types.void(table, rows, total), generate
 
 
-@intrinsic
-def add_to_row(_, table, row, values):  # type: ignore[no-untyped-def]  # numba calls it with types
-    """table[row] += values; (m, n) int32, int64, (n,) int32."""
+#: sum_rows(table, rows, total): total[:] = sum of table[row] over rows; (m, n) int32, (k,) int64, (n,) int32.
+sum_rows: Callable[[Ints, npt.NDArray[np.int64], Ints], None] = cast("Any", intrinsic(_sum_rows))
+
+
+def _add_to_row(_, table, row, values):  # type: ignore[no-untyped-def]  # numba calls it with types
     if not _are_int32(table, values) or row != types.int64:
         return None
 
@@ -88,3 +93,7 @@ def add_to_row(_, table, row, values):  # type: ignore[no-untyped-def]  # numba 
         return context.get_dummy_value()
 
     return types.void(table, row, values), generate
+
+
+#: add_to_row(table, row, values): table[row] += values; (m, n) int32, int64, (n,) int32.
+add_to_row: Callable[[Ints, int, Ints], None] = cast("Any", intrinsic(_add_to_row))

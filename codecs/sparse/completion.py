@@ -13,10 +13,7 @@ from ..deepcompress.cells import CELL_SIDE, CELL_VOXELS, cells_of, keys_of, mort
 from ..deepcompress.decision import THRESHOLDS
 from ..deepcompress.upsampler import at_positions
 from ..octree.occupancy import distinct
-from ..threads import side_by_side
 from .exact import ExactSurface
-from .neighbours import neighbours_of, windows_of
-from .surface import WINDOW_RADIUS
 
 Keys = npt.NDArray[np.int64]
 
@@ -72,6 +69,8 @@ def cells_touched(keys: Keys, factor: int, side: int = CELL_SIDE) -> npt.NDArray
     """Cubes of `side` (at least `factor`) fine voxels that children of coarse voxels lie in, (n, 3), by z, y, x."""
     low = coordinates_of(keys) * factor
     first, last = low // side, (low + factor - 1) // side
+    if side % factor == 0:  # no child is beyond the cube of the first
+        return coordinates_of(distinct(keys_of(first)))
     found = []
     for x in (first[:, 0], last[:, 0]):
         for y in (first[:, 1], last[:, 1]):
@@ -101,10 +100,7 @@ def candidates_of(keys: Keys, factor: int, model: ExactSurface, limit: int = 1 <
     def keep(rows: slice, logits: npt.NDArray[np.float32]) -> None:
         _scatter(keys[rows], logits, factor, limit, cell_keys, morton_of_raster(), levels)
 
-    windows, neighbours = side_by_side(
-        lambda find: find(), [lambda: windows_of(keys, WINDOW_RADIUS), lambda: neighbours_of(keys, 1)]
-    )
-    model.logits(windows, neighbours, factor, keep)
+    model.logits(keys, factor, keep)
     return Candidates(positions, levels)
 
 

@@ -21,7 +21,8 @@ from torch import nn
 
 from ..entropy.exact import FLOAT32_LIMIT, float32_is_whole
 from ..threads import one_torch_thread, side_by_side
-from .surface import RARE, TAPS, SurfaceConfig, SurfaceModel
+from .neighbours import neighbours_of, windows_of
+from .surface import RARE, TAPS, WINDOW_RADIUS, SurfaceConfig, SurfaceModel
 
 #: Bits of the inputs of a layer that reads one voxel, and of a layer norm.
 _ROW_BITS, _NORM_BITS = 10, 16
@@ -123,23 +124,20 @@ class ExactSurface:
             for factor, head in model.heads.items()
         }
 
-    def logits(
-        self, windows: npt.NDArray[np.uint8], neighbours: npt.NDArray[np.int32], factor: int, use: Use
-    ) -> None:
+    def logits(self, keys: npt.NDArray[np.int64], factor: int, use: Use) -> None:
         """Compute logits (rows, factor**3), x slowest and z fastest, of some voxels at a time, and hand them over.
 
         Args:
-            windows: (n, 125) occupancy around each voxel.
-            neighbours: (n, 27) rows of the neighbours, n for none.
+            keys: (n,) ascending distinct keys of the voxels.
             factor: one of the model's.
             use: called with a slice of the n rows and their logits, on several threads.
         """
-        x = np.empty((len(windows), self.config.channels), np.float32)
+        x = np.empty((len(keys), self.config.channels), np.float32)
         seen = np.empty(x.shape, np.uint8)
         shift = self._of_factor[self.config.factors.index(factor)]
 
         def begin(rows: slice) -> None:
-            x[rows] = self._stem(windows[rows].astype(np.float32)) + shift
+            x[rows] = self._stem(windows_of(keys, WINDOW_RADIUS, rows).astype(np.float32)) + shift
 
         def end(rows: slice) -> None:
             features = np.empty_like(x[rows])
@@ -151,13 +149,17 @@ class ExactSurface:
         with one_torch_thread():
             side_by_side(begin, pieces)
             for norm, perceptron in self._blocks:
-                side_by_side(lambda rows, norm=norm: _see(x[rows], *norm.arrays, seen[rows]), pieces)
+
+                def see(rows: slice, norm: _Norm = norm) -> None:
+                    _see(x[rows], *norm.arrays, seen[rows])
 
                 def look(rows: slice, perceptron: _Perceptron = perceptron) -> None:
-                    around = np.empty((rows.stop - rows.start, TAPS * x.shape[1]), np.float32)
-                    _gather(seen, neighbours[rows], around)
+                    neighbours = neighbours_of(keys, 1, rows)
+                    around = np.empty((len(neighbours), TAPS * x.shape[1]), np.float32)
+                    _gather(seen, neighbours, around)
                     x[rows] += perceptron(around)
 
+                side_by_side(see, pieces)
                 side_by_side(look, pieces)
             side_by_side(end, pieces)
 

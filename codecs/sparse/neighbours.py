@@ -9,65 +9,68 @@ from numba import njit
 _AXIS_BITS = 21
 _Y = 1 << _AXIS_BITS
 _Z = 1 << 2 * _AXIS_BITS
+ALL = slice(None)
 
 
-def neighbours_of(keys: npt.NDArray[np.int64], radius: int) -> npt.NDArray[np.int32]:
+def neighbours_of(keys: npt.NDArray[np.int64], radius: int, rows: slice = ALL) -> npt.NDArray[np.int32]:
     """Rows of the voxels around each voxel.
 
     Args:
         keys: (n,) ascending distinct keys z << 42 | y << 21 | x, coordinates below 2**21 - 2 * radius.
         radius: 1 for a window of 3**3, 2 for one of 5**3.
+        rows: of the m voxels to look around.
 
     Returns:
-        (n, (2 radius + 1)**3) rows, x fastest, from the lowest corner of the window; n where there is no voxel.
+        (m, (2 radius + 1)**3) rows, x fastest, from the lowest corner of the window; n where there is no voxel.
         The offset of entry k and that of the entry k from the end are opposite.
     """
-    side = 2 * radius + 1
-    table = np.full((len(keys), side**3), len(keys), np.int32)
-    # A margin keeps a step over the border of the grid from ending in another row.
-    _fill(keys + radius * (_Z + _Y + 1), radius, table)
+    first, end, _ = rows.indices(len(keys))
+    table = np.full((end - first, (2 * radius + 1) ** 3), len(keys), np.int32)
+    _fill(keys, first, radius, table)
     return table
 
 
-def windows_of(keys: npt.NDArray[np.int64], radius: int) -> npt.NDArray[np.uint8]:
-    """Occupancy of the window around each voxel, (n, (2 radius + 1)**3), in the order of `neighbours_of`."""
-    side = 2 * radius + 1
-    window = np.zeros((len(keys), side**3), np.uint8)
-    _mark(keys + radius * (_Z + _Y + 1), radius, window)
+def windows_of(keys: npt.NDArray[np.int64], radius: int, rows: slice = ALL) -> npt.NDArray[np.uint8]:
+    """Occupancy of the window around each voxel, (m, (2 radius + 1)**3), as for `neighbours_of`."""
+    first, end, _ = rows.indices(len(keys))
+    window = np.zeros((end - first, (2 * radius + 1) ** 3), np.uint8)
+    _mark(keys, first, radius, window)
     return window
 
 
 @njit(cache=True, nogil=True)
-def _fill(keys: npt.NDArray[np.int64], radius: int, table: npt.NDArray[np.int32]) -> None:
+def _fill(keys: npt.NDArray[np.int64], first: int, radius: int, table: npt.NDArray[np.int32]) -> None:
     n = len(keys)
     side = 2 * radius + 1
     for z in range(-radius, radius + 1):
         for y in range(-radius, radius + 1):
-            first = ((z + radius) * side + y + radius) * side
-            cursor = 0
-            for i in range(n):
-                low = keys[i] + z * _Z + y * _Y - radius
+            step = z * _Z + y * _Y - radius
+            column = ((z + radius) * side + y + radius) * side
+            cursor = np.searchsorted(keys, keys[first] + step) if len(table) else 0
+            for i in range(len(table)):
+                low = keys[first + i] + step
                 while cursor < n and keys[cursor] < low:
                     cursor += 1
                 k = cursor
                 while k < n and keys[k] <= low + 2 * radius:
-                    table[i, first + keys[k] - low] = k
+                    table[i, column + keys[k] - low] = k
                     k += 1
 
 
 @njit(cache=True, nogil=True)
-def _mark(keys: npt.NDArray[np.int64], radius: int, window: npt.NDArray[np.uint8]) -> None:
+def _mark(keys: npt.NDArray[np.int64], first: int, radius: int, window: npt.NDArray[np.uint8]) -> None:
     n = len(keys)
     side = 2 * radius + 1
     for z in range(-radius, radius + 1):
         for y in range(-radius, radius + 1):
-            first = ((z + radius) * side + y + radius) * side
-            cursor = 0
-            for i in range(n):
-                low = keys[i] + z * _Z + y * _Y - radius
+            step = z * _Z + y * _Y - radius
+            column = ((z + radius) * side + y + radius) * side
+            cursor = np.searchsorted(keys, keys[first] + step) if len(window) else 0
+            for i in range(len(window)):
+                low = keys[first + i] + step
                 while cursor < n and keys[cursor] < low:
                     cursor += 1
                 k = cursor
                 while k < n and keys[k] <= low + 2 * radius:
-                    window[i, first + keys[k] - low] = 1
+                    window[i, column + keys[k] - low] = 1
                     k += 1

@@ -25,6 +25,9 @@ def test_neighbours_equal_a_search(radius, rng):
         expected = [places.get(tuple(point + step), len(keys)) for step in steps]
         np.testing.assert_array_equal(table[row], expected)
     np.testing.assert_array_equal(windows_of(keys, radius), table < len(keys))
+    for rows in (slice(0, 7), slice(50, 120), slice(250, None), slice(9, 9)):
+        np.testing.assert_array_equal(neighbours_of(keys, radius, rows), table[rows])
+        np.testing.assert_array_equal(windows_of(keys, radius, rows), table[rows] < len(keys))
 
 
 def test_no_neighbours_over_the_border_of_the_grid():
@@ -42,7 +45,7 @@ def test_candidates_equal_the_logits_at_their_places(factor, rng):
     network = ExactSurface(model)
     found = candidates_of(keys, factor, network)
     logits = np.empty((len(keys), factor**3), np.float32)
-    network.logits(windows_of(keys, 2), neighbours_of(keys, 1), factor, logits.__setitem__)
+    network.logits(keys, factor, logits.__setitem__)
     level = 12
     expected = set()
     for row, point in enumerate(points_of(keys)):

@@ -6,16 +6,14 @@ import torch
 
 from pccbench.codecs.octree.occupancy import keys_of
 from pccbench.codecs.sparse.exact import ExactProduct, ExactSurface
-from pccbench.codecs.sparse.neighbours import neighbours_of, windows_of
 from pccbench.codecs.sparse.surface import SurfaceConfig, SurfaceModel
 from pccbench.codecs.sparse.weights import load
 
 
 @pytest.fixture(scope="module")
-def inputs(surface):
-    """Windows and neighbours of about 2,500 coarse voxels."""
-    keys = np.unique(keys_of(surface // 2))
-    return windows_of(keys, 2), neighbours_of(keys, 1)
+def keys(surface):
+    """About 2,500 coarse voxels."""
+    return np.unique(keys_of(surface // 2))
 
 
 def make(channels=32):
@@ -26,32 +24,32 @@ def make(channels=32):
     return model
 
 
-def logits_of(network, inputs):
-    logits = np.full((len(inputs[0]), 8), np.nan, np.float32)
-    network.logits(*inputs, 2, logits.__setitem__)
+def logits_of(network, keys):
+    logits = np.full((len(keys), 8), np.nan, np.float32)
+    network.logits(keys, 2, logits.__setitem__)
     return logits
 
 
-def test_close_to_the_trained_network(inputs):
+def test_close_to_the_trained_network(keys):
     model = make()
-    expected = model(*map(torch.from_numpy, inputs), 2).numpy()
-    assert np.abs(logits_of(ExactSurface(model), inputs) - expected).mean() < 0.01 * expected.std()
+    expected = model(*map(torch.from_numpy, keys), 2).numpy()
+    assert np.abs(logits_of(ExactSurface(model), keys) - expected).mean() < 0.01 * expected.std()
 
 
-def test_the_same_for_any_threads_and_pieces(inputs, monkeypatch):
+def test_the_same_for_any_threads_and_pieces(keys, monkeypatch):
     network = ExactSurface(make())
-    expected = logits_of(network, inputs)
+    expected = logits_of(network, keys)
     threads = torch.get_num_threads()
     for number, rows in ((1, 7), (2, 333), (3, 1 << 20)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, number=number: set(range(number)))
         monkeypatch.setattr("pccbench.codecs.sparse.exact._PIECE_ROWS", rows)
-        np.testing.assert_array_equal(logits_of(network, inputs), expected)
+        np.testing.assert_array_equal(logits_of(network, keys), expected)
     assert torch.get_num_threads() == threads
 
 
-def test_the_same_for_any_order_of_the_sums(inputs, monkeypatch):
+def test_the_same_for_any_order_of_the_sums(keys, monkeypatch):
     network = ExactSurface(make())
-    expected = logits_of(network, inputs)
+    expected = logits_of(network, keys)
     rng = np.random.default_rng(1)
 
     def permuted(self, x):
@@ -63,23 +61,21 @@ def test_the_same_for_any_order_of_the_sums(inputs, monkeypatch):
         return total
 
     monkeypatch.setattr(ExactProduct, "__call__", permuted)
-    np.testing.assert_array_equal(logits_of(network, inputs), expected)
+    np.testing.assert_array_equal(logits_of(network, keys), expected)
 
 
-def test_the_same_where_float32_products_lose_bits(inputs, monkeypatch):
+def test_the_same_where_float32_products_lose_bits(keys, monkeypatch):
     """A user may allow that; sums are made in float64 then."""
     network = ExactSurface(make())
-    expected = logits_of(network, inputs)
+    expected = logits_of(network, keys)
     monkeypatch.setattr("pccbench.codecs.sparse.exact.float32_is_whole", lambda: False)
-    np.testing.assert_array_equal(logits_of(network, inputs), expected)
+    np.testing.assert_array_equal(logits_of(network, keys), expected)
 
 
-def test_the_same_beside_other_voxels(surface):
+def test_the_same_beside_other_voxels(keys):
     """A second, distant cloud changes nothing: grids are a voxel's own."""
     network = ExactSurface(make())
-    one = np.unique(keys_of(surface // 2))
-    both = np.concatenate([one, one + (1 << 50)])
-    alone, beside = (logits_of(network, (windows_of(keys, 2), neighbours_of(keys, 1))) for keys in (one, both))
+    alone, beside = (logits_of(network, some) for some in (keys, np.concatenate([keys, keys + (1 << 50)])))
     np.testing.assert_array_equal(beside, np.concatenate([alone, alone]))
 
 
