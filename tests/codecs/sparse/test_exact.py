@@ -32,7 +32,8 @@ def logits_of(network, keys):
 
 def test_close_to_the_trained_network(keys):
     model = make()
-    expected = model(*map(torch.from_numpy, keys), 2).numpy()
+    inputs = torch.from_numpy(windows_of(keys, 2)), torch.from_numpy(neighbours_of(keys, 1)).long()
+    expected = model(*inputs, 2).numpy()
     assert np.abs(logits_of(ExactSurface(model), keys) - expected).mean() < 0.01 * expected.std()
 
 
