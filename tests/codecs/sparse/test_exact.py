@@ -6,6 +6,7 @@ import torch
 
 from pccbench.codecs.octree.occupancy import keys_of
 from pccbench.codecs.sparse.exact import ExactProduct, ExactSurface
+from pccbench.codecs.sparse.neighbours import neighbours_of, windows_of
 from pccbench.codecs.sparse.surface import SurfaceConfig, SurfaceModel
 from pccbench.codecs.sparse.weights import load
 
