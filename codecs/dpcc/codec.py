@@ -31,8 +31,20 @@ _REACH_STEPS = 1 << 20
 #: Beyond this, squared distances overflow.
 _MAX_EXTENT = 1e140
 _MAX_CLOUD_POINTS = 1 << 28
-#: Operating point, and step of the latents' grid over their spacing, of the named rates; chosen on validation clouds.
-_RATES = ((1, 1.4), (2, 1.0), (3, 1.0), (4, 1.0), (5, 1.0), (6, 1.1), (7, 1.1), (8, 1.1), (8, 0.65))
+#: Of the named rates: operating point, step of the latents' grid over their spacing, and how much farther than
+#: halfway a feature must lie to be rounded away from zero.  Chosen on validation clouds: many latents on a coarse
+#: grid with few features are better than what the operating points between were trained for.
+_RATES = (
+    (1, 1.2, 0.0),
+    (2, 1.0, 0.0),
+    (8, 1.8, 0.3),
+    (8, 1.44, 0.3),
+    (8, 1.44, 0.06),
+    (8, 1.08, 0.3),
+    (8, 1.08, 0.12),
+    (8, 1.08, 0.0),
+    (8, 0.72, 0.0),
+)
 _MAX_GRID_SHARE = 4.0
 #: Shifts are told from here: two bytes hold any of them.
 _SHIFT_ORIGIN = 256
@@ -45,7 +57,7 @@ class Header:
     Attributes:
         grid: of a voxelised cloud, or of the latents of one of real coordinates (of all its points, if small).
         point: number of the operating point, None where the cloud is too small for the network.
-        step: of the latents' grid, in 1/`STEP_UNITS` of a voxel; 1 for real coordinates, whose grid has it.
+        step: of the latents' grid, in voxels; 1 for real coordinates, whose grid has it.
         shift: of the last counts, in 1/64.
         points: that the decoder grows, before voxels merge.
         tag: first bytes of the hash of the weights.
@@ -72,8 +84,6 @@ class Header:
         Raises:
             BitstreamError: a field is out of range.
         """
-        from .hierarchy import STEP_UNITS
-
         point, position = get_varint(data, 0)
         if point == 0:
             return cls(_grid(data[position:]), None)
@@ -83,11 +93,7 @@ class Header:
             numbers.append(number)
         step, shift, points = numbers
         tag = data[position : position + _TAG_BYTES]
-        if (
-            not 1 <= step <= STEP_UNITS << MAX_BIT_DEPTH
-            or not 1 <= shift < 2 * _SHIFT_ORIGIN
-            or points > _MAX_CLOUD_POINTS
-        ):
+        if not 1 <= step <= 1 << MAX_BIT_DEPTH or not 1 <= shift < 2 * _SHIFT_ORIGIN or points > _MAX_CLOUD_POINTS:
             raise BitstreamError(f"header has step {step}, shift code {shift}, {points} points: out of range")
         return cls(_grid(data[position + _TAG_BYTES :]), point - 1, step, shift - _SHIFT_ORIGIN, points, tag)
 
@@ -123,8 +129,8 @@ class DpccCodec(Codec):
     def rates(self) -> list[Rate]:
         """One model for all: how far the cloud is thinned, and what a bit of its features cost in training."""
         return [
-            Rate(f"r{number:02d}", {"point": point, "grid_share": share})
-            for number, (point, share) in enumerate(_RATES, 1)
+            Rate(f"r{number:02d}", {"point": point, "grid_share": share, "towards_zero": towards_zero})
+            for number, (point, share, towards_zero) in enumerate(_RATES, 1)
         ]
 
     def warm_up(self) -> None:
@@ -145,7 +151,7 @@ class DpccCodec(Codec):
         from .coding import analyse, encode_symbols, operating_point
 
         trained = _trained(self.folder)
-        wanted, share = _rate_parameters(rate, len(trained.config.points))
+        wanted, share, towards_zero = _rate_parameters(rate, len(trained.config.points))
         xyz, strays = _distinct(cloud)
         point = operating_point(trained, wanted - 1, len(xyz))
         if point is None:
@@ -156,7 +162,7 @@ class DpccCodec(Codec):
             made_grid.append(_latent_grid(cloud, xyz, latents, share))
             return _origin(*made_grid[0]), _step(*made_grid[0])
 
-        coded, points = analyse(trained, xyz, point, grid, _distinct_counter(cloud.bit_depth))
+        coded, points = analyse(trained, xyz, point, grid, _distinct_counter(cloud.bit_depth), towards_zero)
         occupancy, cell_bits = encode_keys(distinct(keys_of(coded.latents.cells)), trained.experience)
         symbols, feature_bits = encode_symbols(trained, coded)
         header = Header(*made_grid[0][:1], point, made_grid[0][1], coded.shift, len(points), self._tag())
@@ -227,7 +233,7 @@ class DpccCodec(Codec):
         if not 0 < len(cells) <= header.points:
             raise BitstreamError(f"{len(cells)} latents cannot grow {header.points} points")
         latents = Latents(cells.astype(np.int64), _origin(header.grid, header.step), _step(header.grid, header.step))
-        if isinstance(header.grid, VoxelGrid) and int(cells.max()) * latents.step >= 1 << header.grid.bit_depth:
+        if isinstance(header.grid, VoxelGrid) and int(cells.max()) * header.step >= 1 << header.grid.bit_depth:
             raise BitstreamError(f"latent {int(cells.max())} is beyond the grid of {header.grid.bit_depth} bits")
         features = decode_symbols(trained, symbols, len(cells), header.point)
         try:
@@ -266,8 +272,8 @@ class DpccCodec(Codec):
         return bytes.fromhex(weights_sha256(self.folder))[:_TAG_BYTES]
 
 
-def _rate_parameters(rate: Rate, points: int) -> tuple[int, float]:
-    """Number of the operating point, and step of the latents' grid over their spacing."""
+def _rate_parameters(rate: Rate, points: int) -> tuple[int, float, float]:
+    """Number of the operating point, step of the latents' grid over their spacing, and how features are rounded."""
     point, share = rate.parameters.get("point"), rate.parameters.get("grid_share", 1.0)
     if not isinstance(point, int) or not 1 <= point <= points:
         raise CodecError(f"dpcc needs point 1 to {points} in rate {rate.name!r}, got {point!r}")
@@ -275,7 +281,10 @@ def _rate_parameters(rate: Rate, points: int) -> tuple[int, float]:
         raise CodecError(
             f"dpcc needs grid_share above 0, at most {_MAX_GRID_SHARE} in rate {rate.name!r}, got {share!r}"
         )
-    return point, float(share)
+    towards_zero = rate.parameters.get("towards_zero", 0.0)
+    if not isinstance(towards_zero, int | float) or not 0 <= towards_zero < 0.5:
+        raise CodecError(f"dpcc needs towards_zero from 0 to below 0.5 in rate {rate.name!r}, got {towards_zero!r}")
+    return point, float(share), float(towards_zero)
 
 
 def _distinct(cloud: PointCloud) -> tuple[Floats, npt.NDArray[Any]]:
@@ -303,11 +312,11 @@ def _distinct(cloud: PointCloud) -> tuple[Floats, npt.NDArray[Any]]:
 
 
 def _latent_grid(cloud: PointCloud, xyz: Floats, latents: Floats, share: float) -> tuple[VoxelGrid | RealGrid, int]:
-    """Grid of the cloud and step as in the header; or grid of the latents of real coordinates, and 1."""
-    from .hierarchy import STEP_UNITS, spacing, voxel_grid
+    """Grid of the cloud and step in voxels; or grid of the latents of real coordinates, and 1."""
+    from .hierarchy import spacing, voxel_grid
 
     if cloud.bit_depth is not None:
-        return VoxelGrid(cloud.bit_depth), int(STEP_UNITS * voxel_grid(latents, share)[1])
+        return VoxelGrid(cloud.bit_depth), int(voxel_grid(latents, share)[1])
     double = cloud.points.dtype == np.float64
     low = xyz.min(axis=0)
     if not double:
@@ -321,13 +330,11 @@ def _latent_grid(cloud: PointCloud, xyz: Floats, latents: Floats, share: float) 
 
 def _origin(grid: VoxelGrid | RealGrid, step: int) -> Floats:
     """Middle of the cell 0, 0, 0 of the latents' grid."""
-    return np.full(3, (_step(grid, step) - 1) / 2) if isinstance(grid, VoxelGrid) else np.array(grid.origin)
+    return np.full(3, (step - 1) / 2) if isinstance(grid, VoxelGrid) else np.array(grid.origin)
 
 
 def _step(grid: VoxelGrid | RealGrid, step: int) -> float:
-    from .hierarchy import STEP_UNITS
-
-    return step / STEP_UNITS if isinstance(grid, VoxelGrid) else grid.step
+    return float(step) if isinstance(grid, VoxelGrid) else grid.step
 
 
 def _cloud(header: Header, points: Floats, strays: npt.NDArray[Any]) -> PointCloud:

@@ -58,7 +58,12 @@ def operating_point(trained: Trained, wanted: int, points: int) -> int | None:
 
 @torch.no_grad()
 def analyse(
-    trained: Quantised, xyz: Floats, point: int, grid: Any, distinct: Callable[[Floats], int] = len
+    trained: Quantised,
+    xyz: Floats,
+    point: int,
+    grid: Any,
+    distinct: Callable[[Floats], int] = len,
+    towards_zero: float = 0.0,
 ) -> tuple[Coded, Floats]:
     """Code distinct points; also the cloud that the decoder will make of it, (n, 3).
 
@@ -68,6 +73,7 @@ def analyse(
         point: number of the operating point.
         grid: as for `hierarchy.build`.
         distinct: how many points of a decoded cloud are left when voxels merge.
+        towards_zero: of the features, how much farther than halfway one must lie to be rounded away from zero.
     """
     config = trained.config
     workers = torch.get_num_threads()
@@ -79,7 +85,7 @@ def analyse(
     block[hierarchy.owner[0]] = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     neighbourhood = neighbourhood_tensors(latents, config.context_neighbours)
     y = trained.model.analysis(hierarchy, neighbourhood[2].numpy(), block, point)
-    symbols = torch.floor(y * trained.gain[point] - trained.median[point] + 0.5).to(torch.int32)
+    symbols = _rounded(y * trained.gain[point] - trained.median[point], towards_zero)
     state = _before_last(
         trained, _features(trained, symbols, point), torch.from_numpy(latents.xyz), neighbourhood, point, None
     )
@@ -102,6 +108,11 @@ def analyse(
         before = (len(made), left)
     shift = min(tried, key=lambda one: (tried[one][0], one))
     return Coded(latents, symbols.numpy(), point, shift), tried[shift][1]
+
+
+def _rounded(values: torch.Tensor, towards_zero: float) -> torch.Tensor:
+    """The symbols of scaled features: whole numbers near them, rather those nearer to zero, which cost fewer bits."""
+    return (torch.sign(values) * torch.floor(values.abs() + (0.5 - towards_zero))).to(torch.int32)
 
 
 def _before_last(

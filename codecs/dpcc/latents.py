@@ -18,7 +18,7 @@ from .sampling import split
 #: Points of a cloud that are enough.
 _MAX_POINTS = 80_000
 #: Steps of grids, over the operating point's own: what any rate may ask for.
-_LEAST_SHARE, _MOST_SHARE = 0.6, 1.4
+_LEAST_SHARE, _MOST_SHARE = 0.6, 1.6
 
 
 class LatentTrainer(ContextTrainer):

@@ -30,7 +30,7 @@ for threads in (1, 2):
 
 @pytest.fixture(autouse=True)
 def _three_points(monkeypatch):
-    monkeypatch.setattr("pccbench.codecs.dpcc.codec._RATES", ((1, 1.25), (2, 1.0), (3, 0.6)))
+    monkeypatch.setattr("pccbench.codecs.dpcc.codec._RATES", ((1, 1.25, 0.2), (2, 1.0, 0.0), (3, 0.6, 0.1)))
 
 
 def test_a_fresh_process_decodes_what_the_encoder_expects(codec, weights, cloud, real_cloud, tmp_path):
@@ -161,6 +161,8 @@ def test_what_cannot_be_coded_is_one_line(codec, tmp_path):
         codec.encode(EDGES["one"], type(codec.rates()[0])("r09", {"point": 9}))
     with pytest.raises(CodecError, match="grid_share above 0"):
         codec.encode(EDGES["one"], type(codec.rates()[0])("r01", {"point": 1, "grid_share": 0}))
+    with pytest.raises(CodecError, match="towards_zero from 0 to below 0.5"):
+        codec.encode(EDGES["one"], type(codec.rates()[0])("r01", {"point": 1, "towards_zero": 0.5}))
     with pytest.raises(CodecUnavailableError, match="bench train dpcc"):
         DpccCodec(tmp_path)
 
@@ -242,6 +244,15 @@ def test_the_card_tells_of_the_weights(codec):
 
 
 def test_conformance(codec, weights, monkeypatch):
-    monkeypatch.setattr("pccbench.codecs.dpcc.codec._RATES", ((1, 1.0),))
+    monkeypatch.setattr("pccbench.codecs.dpcc.codec._RATES", ((1, 1.0, 0.0),))
     results = check_codec(codec, fresh=lambda: DpccCodec(weights), n_flipped_bits=6)
     assert not failures(results)
+
+
+def test_features_rounded_towards_zero_cost_less(codec, cloud):
+    rate = type(codec.rates()[0])
+    sizes = [
+        codec.sections(codec.encode(cloud, rate("r", {"point": 3, "towards_zero": share})))["features"]
+        for share in (0.0, 0.2, 0.4)
+    ]
+    assert sizes[0] > sizes[1] > sizes[2]

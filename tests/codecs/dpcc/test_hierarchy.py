@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pccbench.codecs.dpcc.hierarchy import Latents, build, density, on_grid, spacing, voxel_grid
+from pccbench.codecs.dpcc.hierarchy import Latents, build, density, on_grid, voxel_grid
 from pccbench.codecs.dpcc.neighbours import around, nearest_k
 from pccbench.codecs.dpcc.sampling import farthest, sample_counts, split
 
@@ -116,14 +116,3 @@ def test_every_voxel_falls_into_the_cell_around_it():
     points = np.stack([np.arange(12.0)] * 3, 1)
     cells, _ = on_grid(points, np.full(3, 1.0), 3.0)  # steps of 3: the middle of the first cell is 1
     assert cells[:, 0].tolist() == [0, 1, 2, 3]
-
-
-def test_steps_of_voxel_grids_follow_their_share():
-    points = np.random.default_rng(2).integers(0, 60, (3000, 3)).astype(float)
-    usual = spacing(points)
-    for share in (0.65, 1.0, 1.1, 1.4):
-        origin, step = voxel_grid(points, share)
-        assert step == pytest.approx(share * usual, abs=1 / 32)
-        # The cell 0, 0, 0 begins where voxels begin.
-        assert (origin - step / 2 == -0.5).all()
-    assert voxel_grid(points, 1e-3)[1] == 1
