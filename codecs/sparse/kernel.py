@@ -133,21 +133,21 @@ class Model(NamedTuple):
 def new_model(table_bits: int, units: int) -> Model:
     """A model that has seen nothing, with 2**`table_bits` probabilities for each context and `units` hidden units.
 
-    Raises:
-        ValueError: units are no multiple of `LANES`.
+    Units are filled up to a multiple of `LANES` with idle ones: where all weights are zero, all stay zero.
     """
-    if units % LANES:
-        raise ValueError(f"hidden units must be a multiple of {LANES}, got {units}")
     logistic = logistic_tables()
     hidden, output = _first_weights(units)
+    idle = -units % LANES
+    hidden, output = np.pad(hidden, ((0, 0), (0, idle))), np.pad(output, (0, idle))
+    units += idle
     mixers = np.empty((_MIXER_SETS, _INPUTS), np.int32)
     mixers[:, :_CONTEXTS] = 19 * _WEIGHT_ONE // (10 * _CONTEXTS)
     mixers[:, _CONTEXTS] = _WEIGHT_ONE // 2
     mixers[:, _CONTEXTS + 1] = 0
     count = np.arange(_COUNT_LIMIT + 1)
     return Model(
-        hidden=hidden.copy(),
-        output=output.copy(),
+        hidden=hidden,
+        output=output,
         updates=np.zeros(NETWORK_ROWS, np.int32),
         tables=np.full((_CONTEXTS, 1 << table_bits), _HALF, np.uint32),
         mixers=mixers,

@@ -64,7 +64,7 @@ class Experience:
         bits = min(max(voxels.bit_length(), _MIN_TABLE_BITS), _MAX_TABLE_BITS)
         model = new_model(bits, len(self.arrays["output"]))
         for name, value in self.arrays.items():
-            getattr(model, name)[...] = value
+            getattr(model, name)[..., : value.shape[-1]] = value
         model.decisions[0] = _EXPERIENCE
         return model
 

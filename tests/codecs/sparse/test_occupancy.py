@@ -119,3 +119,17 @@ def test_damage_is_refused(surface, experience, rng):
     for size in (0, 1, 2, len(data) // 2):
         with pytest.raises(BitstreamError):
             decode_keys(data[:size], experience)
+
+
+def test_idle_units_stay_idle_and_need_not_be_kept(surface):
+    keys = np.unique(keys_of(surface))
+    model = new_model(14, 24)
+    learn(keys, model)
+    whole = Experience.of(model)
+    assert whole.arrays["hidden"].shape[1] == 32
+    assert not whole.arrays["hidden"][:, 24:].any()
+    assert not whole.arrays["output"][24:].any()
+    narrow = {
+        name: value[..., :24] if name in ("hidden", "output") else value for name, value in whole.arrays.items()
+    }
+    assert encode_keys(keys, Experience(narrow)) == encode_keys(keys, whole)
