@@ -253,18 +253,20 @@ class Upsample(nn.Module):
         share: Tensor = self.sigmoid(logits)[:, 0]
         return 1.0 + (self.max_children - 1) * share
 
-    def grow(self, x: Tensor, parent: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
+    def grow(self, x: Tensor, parent: Tensor, number: Tensor, *, last: bool = False) -> tuple[Tensor, Tensor]:
         """Offsets (m, 3) and features (m, dim) of children.
 
         Args:
             x: (n, dim) features of the parents.
             parent: (m,) row of the parent of each child.
             number: (m,) which child of its parent it is.
+            last: nobody asks for their features, which are not refined then.
         """
         groups = x.view(len(x), -1, self.max_children)
         mine = groups[parent, :, number]
         offset, features = self.offset(mine), self.features(mine) + x[parent]
-        return offset + self.refined_offset(features), self.refined_features(features) + features
+        moved = offset + self.refined_offset(features)
+        return moved, features if last else self.refined_features(features) + features
 
 
 def family(counts: Tensor) -> tuple[Tensor, Tensor]:

@@ -260,7 +260,9 @@ class PointModel(nn.Module):
         if most is not None and int(whole.sum()) > most:
             raise TooManyError(f"stage {state.stage + 1} grows {int(whole.sum())} points, expected at most {most}")
         parent, sibling = family(whole)
-        moved, x = self._grow(layer, state.x, parent, sibling)
+        # In training the ranges of all layers are observed, of those that nobody asks for, too.
+        last = state.stage == len(self.decoder) - 1 and not self.training
+        moved, x = self._grow(layer, state.x, parent, sibling, last=last)
         latent = state.latent[parent]
         scale = state.scale[latent] * self.stage_scale(state.point, state.stage)
         xyz = state.xyz[parent] + moved.double() * scale[:, None]
@@ -272,10 +274,14 @@ class PointModel(nn.Module):
             raise TypeError(f"expected a stage of the decoder, got {type(layer).__name__}")
         return layer
 
-    def _grow(self, layer: Upsample, x: Tensor, parent: Tensor, sibling: Tensor) -> tuple[Tensor, Tensor]:
+    def _grow(
+        self, layer: Upsample, x: Tensor, parent: Tensor, sibling: Tensor, *, last: bool
+    ) -> tuple[Tensor, Tensor]:
         if self.training or len(parent) <= _ROWS:
-            return layer.grow(x, parent, sibling)
-        parts = [layer.grow(x, *part) for part in zip(parent.split(_ROWS), sibling.split(_ROWS), strict=True)]
+            return layer.grow(x, parent, sibling, last=last)
+        parts = [
+            layer.grow(x, *part, last=last) for part in zip(parent.split(_ROWS), sibling.split(_ROWS), strict=True)
+        ]
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 
