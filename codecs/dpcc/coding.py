@@ -13,6 +13,7 @@ import torch
 from ..entropy.rangecoder import SymbolDecoder, SymbolEncoder
 from .config import expansion
 from .hierarchy import Floats, Latents, build
+from .layers import family
 from .model import State, children_of, neighbourhood_tensors
 from .sampling import split
 from .weights import Quantised, Trained
@@ -89,15 +90,15 @@ def analyse(
     state = _before_last(
         trained, _features(trained, symbols, point), torch.from_numpy(latents.xyz), neighbourhood, point, None
     )
-    counts = trained.model.counts(state)
+    last = _LastStage(trained, state)
     target = len(xyz)
     tried: dict[int, tuple[int, Floats]] = {}
     before = (0, 0)
     for _ in range(_SHIFTS_TRIED):
-        shift = best_shift(counts, target, config.max_children)
+        shift = best_shift(last.counts, target, config.max_children)
         if shift in tried:
             break
-        made = trained.model.advance(state, shift / SHIFT_STEPS)[0].xyz.numpy()
+        made = last.points(shift)
         left = distinct(made)
         tried[shift] = (abs(left - len(xyz)), made)
         if abs(left - len(xyz)) <= _NEAR_SHARE * len(xyz):
@@ -108,6 +109,26 @@ def analyse(
         before = (len(made), left)
     shift = min(tried, key=lambda one: (tried[one][0], one))
     return Coded(latents, symbols.numpy(), point, shift), tried[shift][1]
+
+
+class _LastStage:
+    """The last stage of the decoder, whose children are grown once however many shifts are tried."""
+
+    def __init__(self, trained: Quantised, state: State) -> None:
+        self.model, self.state = trained.model, state
+        self.counts = trained.model.counts(state)
+        self.places = torch.empty((len(state.x), trained.config.max_children, 3), dtype=torch.float64)
+        self.known = torch.zeros(self.places.shape[:2], dtype=torch.bool)
+
+    def points(self, shift: int) -> Floats:
+        """What `PointModel.advance` makes at a shift, (n, 3)."""
+        parent, sibling = family(children_of(self.counts, shift / SHIFT_STEPS, self.places.shape[1]))
+        new = ~self.known[parent, sibling]
+        if new.any():
+            self.places[parent[new], sibling[new]] = self.model.offspring(self.state, parent[new], sibling[new])[0]
+            self.known[parent[new], sibling[new]] = True
+        points: Floats = self.places[parent, sibling].numpy()
+        return points
 
 
 def _rounded(values: torch.Tensor, towards_zero: float) -> torch.Tensor:

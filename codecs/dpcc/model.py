@@ -260,13 +260,23 @@ class PointModel(nn.Module):
         if most is not None and int(whole.sum()) > most:
             raise TooManyError(f"stage {state.stage + 1} grows {int(whole.sum())} points, expected at most {most}")
         parent, sibling = family(whole)
+        xyz, x = self.offspring(state, parent, sibling)
+        latent = state.latent[parent]
+        return Grown(xyz, counts, parent, latent), replace(state, stage=state.stage + 1, x=x, xyz=xyz, latent=latent)
+
+    def offspring(self, state: State, parent: Tensor, sibling: Tensor) -> tuple[Tensor, Tensor]:
+        """Places (m, 3), float64, and features (m, dim) of children in the next stage.
+
+        Args:
+            state: of the parents.
+            parent: (m,) row of the parent of each child.
+            sibling: (m,) which child of its parent it is.
+        """
         # In training the ranges of all layers are observed, of those that nobody asks for, too.
         last = state.stage == len(self.decoder) - 1 and not self.training
-        moved, x = self._grow(layer, state.x, parent, sibling, last=last)
-        latent = state.latent[parent]
-        scale = state.scale[latent] * self.stage_scale(state.point, state.stage)
-        xyz = state.xyz[parent] + moved.double() * scale[:, None]
-        return Grown(xyz, counts, parent, latent), replace(state, stage=state.stage + 1, x=x, xyz=xyz, latent=latent)
+        moved, x = self._grow(self._layer(state), state.x, parent, sibling, last=last)
+        scale = state.scale[state.latent[parent]] * self.stage_scale(state.point, state.stage)
+        return state.xyz[parent] + moved.double() * scale[:, None], x
 
     def _layer(self, state: State) -> Upsample:
         layer = self.decoder[state.stage]
