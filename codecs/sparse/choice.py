@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from .regions import CentreErrors, Regions
 
 #: Squared error of what a block cannot do.
 _NEVER = 1e30
+#: Points that a block puts out for each of the input's, at most.
+_MOST_COMPLETED = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,12 @@ def costs_of(
     along = None if normals is None else normals.of(points_of(target.positions, target.bits))
     # A third of a squared distance lies along a normal, where the direction is not known.
     far_sq = FAR_SQ if along is None else FAR_SQ / 3
-    return measure(target, neighbours_of(everywhere), levels, block, blocks, along, far_sq)
+    costs = measure(target, neighbours_of(everywhere), levels, block, blocks, along, far_sq)
+    # Beyond its reach an error counts too little: where no surface is, it would seem best to fill space with points.
+    inside = np.bincount(block, np.unpackbits(target.bits, axis=1).sum(axis=1), blocks)
+    crowded = costs.passed > _MOST_COMPLETED * inside[:, None]
+    crowded[:, -1] = False  # what passes all thresholds is put out in any case
+    return replace(costs, from_output_sq=np.where(crowded, _NEVER, costs.from_output_sq))
 
 
 def best_of(costs: Costs, other_bits: float) -> Choice:
@@ -104,6 +111,7 @@ def real_costs(
     points: npt.NDArray[np.int32],
     output: npt.NDArray[np.int32],
     costs: Costs,
+    every: int = 1,
 ) -> Costs:
     """Costs (blocks, 1) in which those of chosen blocks are measured, however far the nearest point is.
 
@@ -111,8 +119,9 @@ def real_costs(
         regions: the blocks.
         which: (blocks,) the chosen ones.
         points: (n, 3) voxels of the input.
-        output: (m, 3) voxels that come out of those blocks.
+        output: (m, 3) voxels that come out of those blocks, or one of each few of them.
         costs: of all blocks.
+        every: for how many each of the output stands.
     """
     from ...metrics.neighbours import IndexedCloud, Workers, find_neighbours
 
@@ -124,7 +133,7 @@ def real_costs(
     block = regions.of_voxels(there.points.astype(np.int32))
     from_input = np.bincount(block, find_neighbours(there, back, workers).distance_sq, blocks)
     block = regions.of_cells(back.points.astype(np.int32) // CELL_SIDE)
-    from_output = np.bincount(block, find_neighbours(back, there, workers).distance_sq, blocks)
+    from_output = every * np.bincount(block, find_neighbours(back, there, workers).distance_sq, blocks)
     rows = which[:, None]
     return Costs(
         np.where(rows, from_input[:, None], costs.from_input_sq),

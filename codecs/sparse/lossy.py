@@ -33,8 +33,8 @@ _SPARSE_CHILDREN = 2.0
 _DOUBTFUL = 0.4
 #: Such blocks are looked at if they hold this share of the nodes, and centred if the error falls by this.
 _WORTH_A_LOOK, _WORTH_A_PASS = 0.01, 0.01
-#: Points beyond which their real distances are not searched for: it takes memory.
-_MAX_SEARCHED = 1 << 22
+#: Completed points of which the real distances are searched for; of more of them, some stand for all.
+_MAX_SEARCHED = 1 << 21
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,16 +173,18 @@ class LossyEncoder:
         completed = costs_at(costs, choice.levels)
         if self.normals is None:
             output = found.passing(choice.levels[self._blocks(found)])
-            if len(output) <= _MAX_SEARCHED:
-                completed = real_costs(self.regions, ~self.centred, self.voxels, output, completed)
+            every = max(-(-len(output) // _MAX_SEARCHED), 1)
+            completed = real_costs(self.regions, ~self.centred, self.voxels, output[::every], completed, every)
         errors = self._errors_of_centres(doubtful)
         with_centres = self._best(with_column(completed, doubtful, errors, self.regions.nodes))
         better = with_centres.levels == 1
         if with_centres.mse > (1 - _WORTH_A_PASS) * self._best(completed).mse or not better.any():
             return choice, found
         self.centred = self.centred | better
-        found = self._complete()
-        return self._best(self._costs(found)), found
+        # All levels stay: errors that are measured within a short reach only would now weigh too little.
+        active = self.base[~self.centred[self.regions.of_nodes]]
+        found, _ = _completed(active, self.header, self.stages, self.weights)
+        return replace(with_centres, levels=choice.levels), found
 
     def _doubtful(self, choice: Choice) -> npt.NDArray[np.bool_]:
         """Blocks in which centres may be nearer to the input than what is completed."""

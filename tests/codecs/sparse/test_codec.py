@@ -238,7 +238,7 @@ def test_real_coordinates_and_missing_weights_are_refused(codec, tmp_path):
 
 @shipped
 def test_a_laser_scan_costs_less_than_with_the_octree():
-    """Lossless, and at equal distortion; from steps of a few voxels on more rate is always worth it."""
+    """Lossless, and at equal distortion; more rate is always worth it."""
     from pccbench.bench.datasets import open_dataset
     from pccbench.metrics.bjontegaard import certified_bd
 
@@ -251,11 +251,12 @@ def test_a_laser_scan_costs_less_than_with_the_octree():
             decoded = codec.decode(bytes(data))
             sizes.append(len(data))
             quality.append(distortion(cloud.points, decoded.points, peak=1023.0).d1_psnr_db)
+            assert len(decoded) < 9 * len(cloud)  # where no surface is, space is not filled
         assert quality[-1] is None
         curves.append((sizes, quality))
     sparse, octree = curves
     assert sparse[0] == sorted(sparse[0])
-    assert sparse[1][2:-1] == sorted(sparse[1][2:-1])
+    assert sparse[1][:-1] == sorted(sparse[1][:-1])
     assert sparse[0][-1] < octree[0][-1]
     assert certified_bd(*octree, *sparse).bd_rate_pct < -10
 
