@@ -140,10 +140,9 @@ class ExactSurface:
             x[rows] = self._stem(windows_of(keys, WINDOW_RADIUS, rows).astype(np.float32)) + shift
 
         def end(rows: slice) -> None:
-            features = np.empty_like(x[rows])
-            _normalise(x[rows], *self._norm.arrays, features)
-            _on_grid(features, features)
-            use(rows, self._heads[factor](features) + np.float32(RARE))
+            _normalise(x[rows], *self._norm.arrays)
+            _on_grid(x[rows])
+            use(rows, self._heads[factor](x[rows]) + np.float32(RARE))
 
         pieces = [slice(low, min(low + _PIECE_ROWS, len(x))) for low in range(0, len(x), _PIECE_ROWS)]
         with one_torch_thread():
@@ -189,35 +188,42 @@ def _sums(x):  # type: ignore[no-untyped-def]
 
 @_kernel
 def _power(exponent):  # type: ignore[no-untyped-def]
-    return np.float32(math.ldexp(1.0, exponent))
+    """2**exponent, for one that is small: the bits of the number are written down."""
+    return np.int32((exponent + 127) << 23).view(np.float32)
 
 
 @_kernel
-def _grid_row(row, bits, out):  # type: ignore[no-untyped-def]
+def _exponent(value):  # type: ignore[no-untyped-def]
+    """Of the power of two above a number that is not negative; 0 for 0."""
+    return (np.float32(value).view(np.int32) >> 23) - 126 if value > 0 else 0
+
+
+@_kernel
+def _grid_row(row, bits):  # type: ignore[no-untyped-def]
     """Round a row to integers of `bits` bits and a sign, times a power of two that fits its largest; the place."""
-    places = min(max(bits - math.frexp(_largest(row))[1], -_MAX_EXPONENT), _MAX_EXPONENT)
+    places = min(max(bits - _exponent(_largest(row)), -_MAX_EXPONENT), _MAX_EXPONENT)
     up, half, limit = _power(places), np.float32(0.5), np.float32((1 << bits) - 1)
     for k in range(len(row)):
-        out[k] = min(max(np.floor(row[k] * up + half), -limit), limit)
+        row[k] = min(max(np.floor(row[k] * up + half), -limit), limit)
     return places
 
 
 @_kernel
-def _norm_row(row, weight, bias, eps, out):  # type: ignore[no-untyped-def]
+def _norm_row(row, weight, bias, eps):  # type: ignore[no-untyped-def]
     """Layer norm and relu of a row."""
-    down = np.float64(_power(-_grid_row(row, _NORM_BITS, out)))
+    down = np.float64(_power(-_grid_row(row, _NORM_BITS)))
     channels = len(row)
-    total, square = _sums(out)
+    total, square = _sums(row)
     mean = total * down / channels
     deviation = math.sqrt(max(square * (down * down) / channels - mean * mean, 0.0) + eps)
     for c in range(channels):
-        out[c] = np.float32(max((out[c] * down - mean) / deviation * weight[c] + bias[c], 0.0))
+        row[c] = np.float32(max((row[c] * down - mean) / deviation * weight[c] + bias[c], 0.0))
 
 
 @_kernel
-def _normalise(x, weight, bias, eps, out):  # type: ignore[no-untyped-def]
+def _normalise(x, weight, bias, eps):  # type: ignore[no-untyped-def]
     for i in range(len(x)):
-        _norm_row(x[i], weight, bias, eps, out[i])
+        _norm_row(x[i], weight, bias, eps)
 
 
 @_kernel
@@ -226,7 +232,8 @@ def _see(x, weight, bias, eps, seen):  # type: ignore[no-untyped-def]
     row = np.empty(x.shape[1], np.float32)
     up, half, limit = np.float32(1 << _SEEN_FRACTION), np.float32(0.5), np.float32(_SEEN_LIMIT)
     for i in range(len(x)):
-        _norm_row(x[i], weight, bias, eps, row)
+        row[:] = x[i]
+        _norm_row(row, weight, bias, eps)
         for c in range(len(row)):
             seen[i, c] = np.uint8(min(np.floor(row[c] * up + half), limit))
 
@@ -247,19 +254,23 @@ def _gather(seen, neighbours, out):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _relu_on_grid(x, bias):  # type: ignore[no-untyped-def]
-    """Add the bias; what is positive on a grid of each row's own."""
-    for i in range(len(x)):
-        for k in range(len(bias)):
-            x[i, k] = max(x[i, k] + bias[k], np.float32(0.0))
-        down = _power(-_grid_row(x[i], _ROW_BITS, x[i]))
-        for k in range(len(bias)):
-            x[i, k] *= down
+def _to_grid(row):  # type: ignore[no-untyped-def]
+    down = _power(-_grid_row(row, _ROW_BITS))
+    for k in range(len(row)):
+        row[k] *= down
 
 
 @_kernel
-def _on_grid(x, out):  # type: ignore[no-untyped-def]
+def _relu_on_grid(x, bias):  # type: ignore[no-untyped-def]
+    """Add the bias; what is positive on a grid of each row's own."""
     for i in range(len(x)):
-        down = _power(-_grid_row(x[i], _ROW_BITS, out[i]))
-        for k in range(x.shape[1]):
-            out[i, k] *= down
+        row = x[i]
+        for k in range(len(bias)):
+            row[k] = max(row[k] + bias[k], np.float32(0.0))
+        _to_grid(row)
+
+
+@_kernel
+def _on_grid(x):  # type: ignore[no-untyped-def]
+    for i in range(len(x)):
+        _to_grid(x[i])
