@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..entropy.rows import LANES
 from ..errors import PccbenchError
 from .surface import SurfaceConfig
 
@@ -74,13 +73,13 @@ class OccupancyConfig(_Section):
 
     Attributes:
         clouds: how many clouds are coded, each on one grid.
-        units: hidden units of the small network, a multiple of 16.
+        units: hidden units of the small network.
         grid_steps: steps of the grids, in voxels.
         shares: how often each is drawn.
     """
 
     clouds: Count = 200
-    units: Annotated[int, Field(ge=16, le=256, multiple_of=LANES)] = 32
+    units: Annotated[int, Field(ge=8, le=256)] = 32
     grid_steps: tuple[Annotated[int, Field(ge=1, le=64)], ...] = (1, 2, 3, 4, 5, 6, 8, 12)
     shares: tuple[Positive, ...] = (0.02, 0.04, 0.1, 0.2, 0.16, 0.2, 0.18, 0.1)
 
