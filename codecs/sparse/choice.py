@@ -17,7 +17,7 @@ from .regions import CentreErrors, Regions
 #: Squared error of what a block cannot do.
 _NEVER = 1e30
 #: Points that a block puts out for each of the input's, at most.
-_MOST_COMPLETED = 8
+_MOST_COMPLETED = 32
 
 
 @dataclass(frozen=True, eq=False)

@@ -251,7 +251,7 @@ def test_a_laser_scan_costs_less_than_with_the_octree():
             decoded = codec.decode(bytes(data))
             sizes.append(len(data))
             quality.append(distortion(cloud.points, decoded.points, peak=1023.0).d1_psnr_db)
-            assert len(decoded) < 9 * len(cloud)  # where no surface is, space is not filled
+            assert len(decoded) < 16 * len(cloud)  # where no surface is, space is not filled
         assert quality[-1] is None
         curves.append((sizes, quality))
     sparse, octree = curves
