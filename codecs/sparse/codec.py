@@ -29,7 +29,7 @@ _MAX_REPEATS_PER_BYTE = 1 << 20
 _STEPS = {24: 3, 16: 2, 12: 2, 8: 1, 6: 1, 5: 1, 4: 0, 3: 0, 2: 0}
 #: Shares of the coarse voxels whose children are coded, and how likely an error may be that is not corrected, at the
 #: named rates above those.
-_REFINED = ((0.5, 0.3), (1.0, 0.3), (1.0, 0.1))
+_REFINED = ((0.3, 0.1), (0.6, 0.1), (1.0, 0.1))
 
 Keys = npt.NDArray[np.int64]
 
