@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from ..threads import side_by_side
+from ...metrics.neighbours import Workers
 from .cells import BLOCK_CELLS, CELL_SIDE, CELL_VOXELS, Cells, keys_of, morton_of_raster, voxel_offsets
 
 #: Thresholds on the logits that a block can choose from; a voxel passes when its logit is at least the threshold.
@@ -215,7 +215,7 @@ def measure(  # the parts of one encoder's state
 
     # In as many parts on every machine: real numbers add up to others in another order.
     ends = [len(levels) * part // _PARTS for part in range(_PARTS + 1)]
-    parts = side_by_side(add, list(itertools.pairwise(ends)))
+    parts = Workers().map(add, itertools.pairwise(ends))
     from_input, from_output, passed = (np.sum(some, axis=0) for some in zip(*parts, strict=True))
     # A voxel passes its own threshold and all below.
     from_output = from_output[:, ::-1].cumsum(axis=1)[:, ::-1]

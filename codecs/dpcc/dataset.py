@@ -138,14 +138,19 @@ def file_sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def read_dataset(config: DataConfig) -> Dataset:
+def read_dataset(config: DataConfig, blocks: Blocks | None = None) -> Dataset:
     """The training blocks, none of which may come from a file that is evaluated.
+
+    Args:
+        config: where they are.
+        blocks: all of them, if they are in memory already.
 
     Raises:
         ConfigError: a file of `evaluation_path` is among the training files.
         CloudError: there are no usable blocks.
     """
-    blocks = read_blocks(config.path)
+    if blocks is None:
+        blocks = read_blocks(config.path)
     rows = np.flatnonzero(blocks.counts >= config.min_points)
     if not len(rows):
         raise CloudError(f"{config.path}: no block has {config.min_points} points or more")

@@ -39,8 +39,9 @@ def train(config_path: Path, command: str, reporter: Reporter | None = None) -> 
         PccbenchError: the configuration, its data or a checkpoint cannot be used; one clear line.
     """
     config = TrainingConfig.read(config_path)
-    dataset = read_dataset(config.data)
-    latents = LatentTrainer(config, read_blocks(config.data.path), dataset.files_sha256)
+    blocks = read_blocks(config.data.path)
+    dataset = read_dataset(config.data, blocks)
+    latents = LatentTrainer(config, blocks, dataset.files_sha256)
     latents.resume()
     experience = latents.run(reporter("occupancy") if reporter else None)
     trainer = Trainer(config, dataset)

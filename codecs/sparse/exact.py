@@ -19,8 +19,9 @@ import torch
 from numba import njit
 from torch import nn
 
+from ...metrics.neighbours import Workers
 from ..entropy.exact import FLOAT32_LIMIT, float32_is_whole
-from ..threads import one_torch_thread, side_by_side
+from ..threads import one_torch_thread
 from .neighbours import neighbours_of, windows_of
 from .surface import RARE, TAPS, WINDOW_RADIUS, SurfaceConfig, SurfaceModel
 
@@ -145,8 +146,9 @@ class ExactSurface:
             use(rows, self._heads[factor](x[rows]) + np.float32(RARE))
 
         pieces = [slice(low, min(low + _PIECE_ROWS, len(x))) for low in range(0, len(x), _PIECE_ROWS)]
+        workers = Workers()
         with one_torch_thread():
-            side_by_side(begin, pieces)
+            workers.map(begin, pieces)
             for norm, perceptron in self._blocks:
 
                 def see(rows: slice, norm: _Norm = norm) -> None:
@@ -158,9 +160,9 @@ class ExactSurface:
                     _gather(seen, neighbours, around)
                     x[rows] += perceptron(around)
 
-                side_by_side(see, pieces)
-                side_by_side(look, pieces)
-            side_by_side(end, pieces)
+                workers.map(see, pieces)
+                workers.map(look, pieces)
+            workers.map(end, pieces)
 
 
 #: What a kernel may do to be fast: nothing that changes a number.

@@ -182,8 +182,7 @@ class LossyEncoder:
             return choice, found
         self.centred = self.centred | better
         # All levels stay: errors that are measured within a short reach only would now weigh too little.
-        active = self.base[~self.centred[self.regions.of_nodes]]
-        found, _ = _completed(active, self.header, self.stages, self.weights)
+        found, _ = _completed(self._active(), self.header, self.stages, self.weights)
         return replace(with_centres, levels=choice.levels), found
 
     def _doubtful(self, choice: Choice) -> npt.NDArray[np.bool_]:
@@ -197,14 +196,17 @@ class LossyEncoder:
     def _complete(self) -> Candidates:
         choose = _StageChoice(self.points, self.bits)
         while True:
-            active = self.base[~self.centred[self.regions.of_nodes]]
             try:
-                found, levels = _completed(active, self.header, self.stages, self.weights, choose)
+                found, levels = _completed(self._active(), self.header, self.stages, self.weights, choose)
                 break
             except TooManyCellsError:  # a surface has fewer: it is none
                 self.centred = self.centred | self.regions.emptier_half(~self.centred)
         self.header = replace(self.header, stage_levels=levels)
         return found
+
+    def _active(self) -> Keys:
+        """The coarse voxels whose surface is completed."""
+        return self.base[~self.centred[self.regions.of_nodes]]
 
     def _blocks(self, found: Candidates) -> npt.NDArray[np.int64]:
         return self.regions.of_cells(found.positions)

@@ -17,12 +17,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ...metrics.neighbours import Workers
 from ..cloud import MAX_BIT_DEPTH
 from ..container import get_varint, put_varint
 from ..entropy.binary import decoder_state, encoder_state, finish
 from ..errors import BitstreamError
 from ..octree.occupancy import distinct
-from ..threads import side_by_side
 from .kernel import EXHAUSTED, KEY_BITS, LOSSLESS, MIN_PROBABILITY, OK, TOO_MANY, Model, code_level, new_model
 
 #: What of a model training changes, and a cloud starts with.
@@ -110,7 +110,7 @@ def encode_keys(leaves: Keys, experience: Experience) -> tuple[bytes, float]:
         return _encode_levels(part, len(leaves), _copy(model))
 
     below = levels[-1 - _CUT_LEVELS :]
-    coded = side_by_side(
+    coded = Workers().map(
         encode, list(zip(*(_parts(level, below[0], 1 << k) for k, level in enumerate(below)), strict=True))
     )
     strings = [top, *(data for data, _ in coded)]
@@ -146,7 +146,7 @@ def decode_keys(data: bytes, experience: Experience) -> Keys:
         def decode(part: tuple[bytes, Keys]) -> Keys:
             return _decode_levels(*part, _CUT_LEVELS, count, _copy(model))
 
-        keys = np.concatenate(side_by_side(decode, list(zip(strings, _parts(nodes, nodes, 1), strict=True))))
+        keys = np.concatenate(Workers().map(decode, list(zip(strings, _parts(nodes, nodes, 1), strict=True))))
     if len(keys) != count:
         raise BitstreamError(f"occupancy declares {count} voxels, but {len(keys)} were found")
     return keys
@@ -230,7 +230,7 @@ def encode_children(
         _, found, bits = code_level(False, above, below, left_out, band, limit, model, coder, stream)
         return finish(coder, stream), bits, found
 
-    parts = side_by_side(encode, _children_parts(nodes, wanted, skipped))
+    parts = Workers().map(encode, _children_parts(nodes, wanted, skipped))
     found = np.concatenate([found for _, _, found in parts])
     head = put_varint(len(found)) + b"".join(put_varint(len(data)) for data, _, _ in parts[:-1])
     whole = sum(math.ceil(bits / 8) for _, bits, _ in parts)
@@ -262,7 +262,7 @@ def decode_children(
 
     parts = _children_parts(nodes, np.empty(0, np.int64), skipped)
     strings = _strings(data, position, len(parts))
-    children = np.concatenate(side_by_side(decode, list(zip(strings, parts, strict=True))))
+    children = np.concatenate(Workers().map(decode, list(zip(strings, parts, strict=True))))
     if len(children) != count:
         raise BitstreamError(f"{count} voxels were declared, but {len(children)} were found")
     return children
