@@ -1,4 +1,4 @@
-"""Codec: a coarse grid without loss, and a network that completes the surface between its voxels."""
+"""Codec: a coarse grid without loss, a network that completes the surface between, and what corrects it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .header import BAND_STEPS, MAX_BLOCK_BITS, MAX_STEP, OCTREE, REFINED_STEP, 
 if TYPE_CHECKING:
     from .weights import Weights
 
-_SECTIONS = ("header", "occupancy", "modes", "refinement", "multiplicity")
+_SECTIONS = ("header", "occupancy", "modes", "refinement", "multiplicity", "latents")
 #: Coarse voxels for each of twice the side, below which the octree's direct mode serves as well, in less time.
 _SPARSE_CHILDREN = 1.03
 #: A decoded cloud has at most this many points for each byte of its stream, where points are repeated.
@@ -27,9 +27,12 @@ _MAX_REPEATS_PER_BYTE = 1 << 20
 
 #: Steps of the coarse grid at the named rates, in voxels, and the halvings of the number of blocks.
 _STEPS = {24: 3, 16: 2, 12: 2, 8: 1, 6: 1, 5: 1, 4: 0, 3: 0, 2: 0}
-#: Shares of the coarse voxels whose children are coded, and how likely an error may be that is not corrected, at the
-#: named rates above those.
-_REFINED = ((0.3, 0.1), (0.6, 0.1), (1.0, 0.1))
+#: Shares of the coarse voxels whose children are coded at the named rates above those; elsewhere there are latents of
+#: the operating point, if they are worth it.
+_REFINED = (0.05, 0.2, 0.55, 1.0)
+_POINT = 1
+#: How likely an error may be that is not corrected there.
+_ERROR = 0.1
 
 Keys = npt.NDArray[np.int64]
 
@@ -49,8 +52,11 @@ class SparseCodec(Codec):
         """Named by the step of the coarse grid, coarse to fine, and lossless."""
         lossy = [Rate(f"r{number:02d}", {"step": step, "optimise": "d1"}) for number, step in enumerate(_STEPS, 1)]
         refined = [
-            Rate(f"r{number:02d}", {"step": REFINED_STEP, "refine": share, "error": error, "optimise": "d1"})
-            for number, (share, error) in enumerate(_REFINED, len(lossy) + 1)
+            Rate(
+                f"r{number:02d}",
+                {"step": REFINED_STEP, "latents": _POINT, "refine": share, "error": _ERROR, "optimise": "d1"},
+            )
+            for number, share in enumerate(_REFINED, len(lossy) + 1)
         ]
         return [*lossy, *refined, Rate("lossless", {"step": 1}, lossless=True)]
 
@@ -62,9 +68,13 @@ class SparseCodec(Codec):
         ball = (grid[np.abs(radius - 21) < 0.5] + 30).astype(np.int32)
         thin = ball[:: len(ball) // 200] + 200  # no surface any more
         cloud = PointCloud(np.concatenate([ball, ball[:1], thin]), bit_depth=9)
-        for step in (1, 2, 16):
-            refine = {"refine": 0.5, "error": 0.3} if step == REFINED_STEP else {}
-            self.decode(self.encode(cloud, Rate("warm", {"step": step, **refine}, lossless=step == 1)))
+        for rate in (
+            {"step": 1},
+            {"step": 2, "refine": 0.5, "error": 0.3},
+            {"step": 2, "latents": _POINT},
+            {"step": 16},
+        ):
+            self.decode(self.encode(cloud, Rate("warm", rate, lossless=rate["step"] == 1)))
 
     def encode(self, cloud: PointCloud, rate: Rate) -> Bitstream:
         """Code the voxels of `cloud`; how often each occurs is kept at the lossless rate only.
@@ -74,12 +84,12 @@ class SparseCodec(Codec):
         """
         if cloud.bit_depth is None:
             raise CodecError("sparse codes voxelised clouds: give the cloud a bit depth (integer coordinates)")
-        asked = _Asked.of(rate)
-        step = asked.step
         from ..octree.occupancy import distinct, encode_multiplicities, keys_of
         from .completion import stages_of
 
         weights = self._weights()
+        asked = _Asked.of(rate, weights.operating_points)
+        step = asked.step
         try:
             stages = stages_of(step, weights.factors)
         except ValueError as error:
@@ -94,6 +104,7 @@ class SparseCodec(Codec):
             refined=asked.goal.refine > 0,
             band=int(asked.goal.error * 2 * BAND_STEPS),
             block_bits=asked.block_bits,
+            point=asked.point,
             tag=self._tag(),
         )
         if not stages:
@@ -114,7 +125,7 @@ class SparseCodec(Codec):
         from .lossy import LossyEncoder
 
         lossy = LossyEncoder(cloud, header, stages, base, bits, asked.goal, weights).run()
-        sections = [lossy.header.to_bytes(), occupancy, lossy.modes, lossy.refinement]
+        sections = [lossy.header.to_bytes(), occupancy, lossy.modes, lossy.refinement, b"", lossy.latents]
         data = pack(self.name, _trimmed(sections))
         return Bitstream(
             data,
@@ -156,11 +167,11 @@ class SparseCodec(Codec):
             return PointCloud(np.empty((0, 3), np.int32), bit_depth=header.bit_depth)
         from .lossy import decode_lossy
 
-        modes, refinement = [*sections, b"", b""][2:4]
-        return decode_lossy(header, stages, base, modes, refinement, weights)
+        modes, refinement, _, latents = [*sections[2:], b"", b"", b"", b""][:4]
+        return decode_lossy(header, stages, base, (modes, refinement, latents), weights)
 
     def sections(self, data: bytes) -> dict[str, int]:
-        """Bytes of container, header, occupancy of the coarse grid, modes of blocks, refinement, multiplicities."""
+        """Bytes of container, header, coarse grid, modes of blocks, refinement, multiplicities, latents."""
         return ledger(data, _SECTIONS)
 
     def card(self) -> CodecCard:
@@ -169,7 +180,7 @@ class SparseCodec(Codec):
         return CodecCard(
             version="1",
             title=self.title,
-            description="Coarse grid by trained contexts, surface completed by a sparse network, thresholds a block",
+            description="Coarse grid by trained contexts, surface completed by a sparse network that latents correct",
             parameters=record.get("parameters"),
             macs_per_point=record.get("macs_per_point"),
             weights_sha256=weights_sha256(self.folder),
@@ -207,11 +218,12 @@ class _Asked:
 
     step: int
     block_bits: int
+    point: int
     goal: Goal
 
     @classmethod
-    def of(cls, rate: Rate) -> _Asked:
-        """The parameters of `rate`.
+    def of(cls, rate: Rate, points: int) -> _Asked:
+        """The parameters of `rate`, for weights with so many operating points of latents.
 
         Raises:
             CodecError: one is out of range.
@@ -229,10 +241,15 @@ class _Asked:
         error = rate.parameters.get("error", 0.0)
         if not isinstance(error, int | float) or not 0 <= error < 0.5:
             raise CodecError(f"error must be 0 to below 0.5, got {error!r}")
+        point = rate.parameters.get("latents", 0)
+        if not points:  # weights trained without
+            point = 0
+        if not isinstance(point, int) or not 0 <= point <= points or (point and step != REFINED_STEP):
+            raise CodecError(f"latents must be 0 to {points}, and 0 unless step is {REFINED_STEP}; got {point!r}")
         optimise = rate.parameters.get("optimise", "d1")
         if optimise not in ("d1", "d2"):
             raise CodecError(f"optimise must be d1 or d2, got {optimise!r}")
-        return cls(step, block_bits, Goal(float(refine), float(error), optimise))  # type: ignore[arg-type]
+        return cls(step, block_bits, point, Goal(float(refine), float(error), optimise))  # type: ignore[arg-type]
 
 
 def _trimmed(sections: list[bytes]) -> list[bytes]:
@@ -266,8 +283,8 @@ def _lossless(base: Keys, sections: list[bytes], header: Header) -> PointCloud:
     from .completion import coordinates_of
 
     points = coordinates_of(base)
-    if len(sections) == len(_SECTIONS):
-        counts = decode_multiplicities(sections[-1], len(points))
+    if len(sections) > _SECTIONS.index("multiplicity"):
+        counts = decode_multiplicities(sections[_SECTIONS.index("multiplicity")], len(points))
         total = int(counts.sum())
         if total > _MAX_REPEATS_PER_BYTE * sum(map(len, sections)):
             raise BitstreamError(f"{total} points cannot be in {sum(map(len, sections))} bytes")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..deepcompress.cells import CELL_SIDE, CELL_VOXELS, cells_of, keys_of, mort
 from ..deepcompress.decision import THRESHOLDS
 from ..deepcompress.upsampler import at_positions
 from ..octree.occupancy import distinct
-from .exact import ExactSurface
+from .exact import Use
 
 Keys = npt.NDArray[np.int64]
 
@@ -79,28 +79,40 @@ def cells_touched(keys: Keys, factor: int, side: int = CELL_SIDE) -> npt.NDArray
     return coordinates_of(distinct(np.concatenate(found)))
 
 
-def candidates_of(keys: Keys, factor: int, model: ExactSurface, limit: int = 1 << _AXIS_BITS) -> Candidates:
+def cells_of_children(keys: Keys, factor: int) -> npt.NDArray[np.int32]:
+    """Cells that children of coarse voxels lie in, (n, 3), by z, y, x.
+
+    Raises:
+        TooManyCellsError: there are more than `MAX_CELLS`.
+    """
+    positions = cells_touched(keys, factor)
+    if len(positions) > MAX_CELLS:
+        raise TooManyCellsError(f"candidates lie in {len(positions)} cells, expected at most {MAX_CELLS}")
+    return positions
+
+
+def candidates_of(
+    keys: Keys, factor: int, compute: Callable[[Use], None], limit: int = 1 << _AXIS_BITS
+) -> Candidates:
     """Candidates among the children of coarse voxels.
 
     Args:
         keys: sorted distinct keys of the coarse voxels.
-        factor: one of the model's.
-        model: the network.
+        factor: between the grids.
+        compute: hands over the logits of their children, as `ExactSurface.logits` does.
         limit: side of the grid of the candidates; there are none beyond.
 
     Raises:
         TooManyCellsError: there would be more than `MAX_CELLS`.
     """
-    positions = cells_touched(keys, factor)
-    if len(positions) > MAX_CELLS:
-        raise TooManyCellsError(f"candidates lie in {len(positions)} cells, expected at most {MAX_CELLS}")
+    positions = cells_of_children(keys, factor)
     levels = np.zeros((len(positions), CELL_VOXELS), np.uint8)
     cell_keys = keys_of(positions)
 
     def keep(rows: slice, logits: npt.NDArray[np.float32]) -> None:
         _scatter(keys[rows], logits, factor, limit, cell_keys, morton_of_raster(), levels)
 
-    model.logits(keys, factor, keep)
+    compute(keep)
     return Candidates(positions, levels)
 
 

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import PccbenchError
+from .latents import LatentConfig
 from .surface import SurfaceConfig
 
 Positive = Annotated[float, Field(gt=0)]
@@ -90,6 +91,41 @@ class OccupancyConfig(_Section):
         return self
 
 
+class LatentSection(_Section):
+    """Training of the latents that correct what the network of the smallest factor cannot know.
+
+    Attributes:
+        trade_offs: wrong children that a bit is worth, one for each operating point.
+        steps: of the optimiser; 0 for none.
+        learning_rate: peak, of Adam.
+        decay_from: share of the training after which the learning rate falls along a cosine.
+        rate_warm_up: share of the training in which the weight of the rate rises to its full value.
+        cross_entropy: weight of a bit of cross-entropy beside a wrong child.
+        channels: integers of a group of eight coarse voxels.
+        features: of such a group.
+        blocks: residual blocks over groups.
+        hidden: features between those of a group and what is made of them.
+        encoder: features of a coarse voxel in the encoder.
+    """
+
+    trade_offs: tuple[Positive, ...] = (0.8, 0.42, 0.22)
+    steps: Annotated[int, Field(ge=0)] = 12_000
+    learning_rate: Positive = 2e-3
+    decay_from: Share = 0.4
+    rate_warm_up: Share = 0.25
+    cross_entropy: Annotated[float, Field(ge=0)] = 0.2
+    channels: Annotated[int, Field(ge=1, le=16)] = 6
+    features: Count = 48
+    blocks: Annotated[int, Field(ge=0)] = 2
+    hidden: Count = 96
+    encoder: Count = 32
+
+    def shape(self) -> LatentConfig:
+        """The config of the networks themselves."""
+        keys = {"trade_offs", "channels", "features", "blocks", "hidden", "encoder"}
+        return LatentConfig(**self.model_dump(include=keys))
+
+
 class FocalLoss(_Section):
     """Focal loss (Lin et al. 2017), mixed with the cross-entropy the more, the larger the factor.
 
@@ -140,6 +176,7 @@ class TrainingConfig(_Section):
     data: DataConfig
     networks: tuple[NetworkConfig, ...]
     occupancy: OccupancyConfig = OccupancyConfig()
+    latents: LatentSection = LatentSection()
     training: TrainingSection
 
     @model_validator(mode="after")

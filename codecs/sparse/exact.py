@@ -11,7 +11,8 @@ Between the products, kernels take a row through all that happens to it at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +24,14 @@ from ...metrics.neighbours import Workers
 from ..entropy.exact import FLOAT32_LIMIT, float32_is_whole
 from ..threads import one_torch_thread
 from .neighbours import neighbours_of, windows_of
-from .surface import RARE, TAPS, WINDOW_RADIUS, SurfaceConfig, SurfaceModel
+from .surface import RARE, WINDOW_RADIUS, Block, SurfaceConfig, SurfaceModel
 
 #: Bits of the inputs of a layer that reads one voxel, and of a layer norm.
 _ROW_BITS, _NORM_BITS = 10, 16
+ROW_LIMIT = (1 << _ROW_BITS) - 1
 #: Features that neighbours see: 8 bits, up to 255 / 32; a normalised feature is hardly ever larger.
-_SEEN_LIMIT, _SEEN_FRACTION = 255, 5
+SEEN_LIMIT, _SEEN_FRACTION = 255, 5
+SEEN_SCALE = 1.0 / (1 << _SEEN_FRACTION)
 #: Most bits of a weight; the bound of the sums mostly leaves fewer.
 _WEIGHT_BITS = 15
 _MAX_EXPONENT = 60
@@ -36,6 +39,7 @@ _MAX_EXPONENT = 60
 _PIECE_ROWS = 1024
 
 Floats = npt.NDArray[np.float32]
+Keys = npt.NDArray[np.int64]
 #: What is done with the logits of a slice of the rows.
 Use = Callable[[slice, Floats], None]
 
@@ -78,24 +82,60 @@ class ExactProduct:
         return (x.astype(np.float64) @ self.matrix.astype(np.float64)).astype(np.float32)
 
 
-class _Perceptron:
+class Perceptron:
     """Two products with a relu between; inputs of the first are on a grid of up to `limit` steps."""
 
     def __init__(self, first: nn.Linear, second: nn.Linear, limit: int) -> None:
-        self.first, self.second = ExactProduct(first, limit), ExactProduct(second, (1 << _ROW_BITS) - 1)
+        self.first, self.second = ExactProduct(first, limit), ExactProduct(second, ROW_LIMIT)
 
     def __call__(self, x: Floats) -> Floats:
-        hidden = self.first(x)
+        """(n, inputs) to (n, outputs)."""
+        return self.after(self.first(x))
+
+    def after(self, hidden: Floats) -> Floats:
+        """From what the first product gave, which is overwritten."""
         _relu_on_grid(hidden, self.first.bias)
         return self.second(hidden) + self.second.bias
 
 
-class _Norm:
+class ExactNorm:
     """Layer norm and relu: sums of integers in float64, then single operations."""
 
     def __init__(self, norm: nn.LayerNorm) -> None:
         weight, bias = (part.detach().double().numpy().copy() for part in (norm.weight, norm.bias))
-        self.arrays = weight, bias, float(norm.eps)
+        self._arrays = weight, bias, float(norm.eps)
+
+    def apply(self, x: Floats) -> None:
+        """In place, for a product: each row on a grid of its own of `ROW_LIMIT` steps."""
+        _normalise(x, *self._arrays)
+        _on_grid(x)
+
+    def see(self, x: Floats, seen: npt.NDArray[np.uint8]) -> None:
+        """For products that read several voxels: multiples of `SEEN_SCALE`."""
+        _see(x, *self._arrays, seen)
+
+
+class ExactBlocks:
+    """Residual blocks: what `Block` after `Block` computes."""
+
+    def __init__(self, blocks: Iterable[Block]) -> None:
+        self._parts = [(ExactNorm(block.norm), Perceptron(block.around, block.out, SEEN_LIMIT)) for block in blocks]
+
+    def __call__(self, x: Floats, keys: Keys, workers: Workers) -> None:
+        """Take features x (n, channels) of voxels with these sorted keys through the blocks, in place."""
+        if not self._parts:
+            return
+        seen = np.empty(x.shape, np.uint8)
+        for norm, perceptron in self._parts:
+
+            def see(rows: slice, norm: ExactNorm = norm) -> None:
+                norm.see(x[rows], seen[rows])
+
+            def look(rows: slice, perceptron: Perceptron = perceptron) -> None:
+                x[rows] += perceptron(gathered(seen, neighbours_of(keys, 1, rows), SEEN_SCALE))
+
+            workers.map(see, pieces_of(len(x)))
+            workers.map(look, pieces_of(len(x)))
 
 
 class ExactSurface:
@@ -103,6 +143,7 @@ class ExactSurface:
 
     Attributes:
         config: shape of the network.
+        norm: of the features of a voxel, for who reads them.
     """
 
     def __init__(self, model: SurfaceModel) -> None:
@@ -113,19 +154,16 @@ class ExactSurface:
         """
         self.config: SurfaceConfig = model.config
         first, _, second = model.stem
-        self._stem = _Perceptron(first, second, 1)  # type: ignore[arg-type]
+        self._stem = Perceptron(first, second, 1)  # type: ignore[arg-type]
         self._of_factor: Floats = model.of_factor.detach().float().numpy().copy()
-        self._blocks = [
-            (_Norm(block.norm), _Perceptron(block.around, block.out, _SEEN_LIMIT))  # type: ignore[arg-type]
-            for block in model.trunk
-        ]
-        self._norm = _Norm(model.norm)
+        self._blocks = ExactBlocks(model.trunk)  # type: ignore[arg-type]
+        self.norm = ExactNorm(model.norm)
         self._heads = {
-            int(factor): _Perceptron(head[0], head[2], (1 << _ROW_BITS) - 1)  # type: ignore[index]
+            int(factor): Perceptron(head[0], head[2], ROW_LIMIT)  # type: ignore[index]
             for factor, head in model.heads.items()
         }
 
-    def logits(self, keys: npt.NDArray[np.int64], factor: int, use: Use) -> None:
+    def logits(self, keys: Keys, factor: int, use: Use) -> None:
         """Compute logits (rows, factor**3), x slowest and z fastest, of some voxels at a time, and hand them over.
 
         Args:
@@ -133,36 +171,43 @@ class ExactSurface:
             factor: one of the model's.
             use: called with a slice of the n rows and their logits, on several threads.
         """
+        workers = Workers()
+        with one_torch_thread():
+            x = self.features(keys, factor, workers)
+
+            def end(rows: slice) -> None:
+                use(rows, self.logits_of(x[rows], factor))
+
+            workers.map(end, pieces_of(len(x)))
+
+    def features(self, keys: Keys, factor: int, workers: Workers) -> Floats:
+        """Features (n, channels) of voxels, before the last norm."""
         x = np.empty((len(keys), self.config.channels), np.float32)
-        seen = np.empty(x.shape, np.uint8)
         shift = self._of_factor[self.config.factors.index(factor)]
 
         def begin(rows: slice) -> None:
             x[rows] = self._stem(windows_of(keys, WINDOW_RADIUS, rows).astype(np.float32)) + shift
 
-        def end(rows: slice) -> None:
-            _normalise(x[rows], *self._norm.arrays)
-            _on_grid(x[rows])
-            use(rows, self._heads[factor](x[rows]) + np.float32(RARE))
+        workers.map(begin, pieces_of(len(x)))
+        self._blocks(x, keys, workers)
+        return x
 
-        pieces = [slice(low, min(low + _PIECE_ROWS, len(x))) for low in range(0, len(x), _PIECE_ROWS)]
-        workers = Workers()
-        with one_torch_thread():
-            workers.map(begin, pieces)
-            for norm, perceptron in self._blocks:
+    def logits_of(self, x: Floats, factor: int) -> Floats:
+        """Logits of some features, which are overwritten."""
+        self.norm.apply(x)
+        return self._heads[factor](x) + np.float32(RARE)
 
-                def see(rows: slice, norm: _Norm = norm) -> None:
-                    _see(x[rows], *norm.arrays, seen[rows])
 
-                def look(rows: slice, perceptron: _Perceptron = perceptron) -> None:
-                    neighbours = neighbours_of(keys, 1, rows)
-                    around = np.empty((len(neighbours), TAPS * x.shape[1]), np.float32)
-                    _gather(seen, neighbours, around)
-                    x[rows] += perceptron(around)
+def pieces_of(n: int) -> list[slice]:
+    """Rows that a thread takes at a time."""
+    return [slice(low, min(low + _PIECE_ROWS, n)) for low in range(0, n, _PIECE_ROWS)]
 
-                workers.map(see, pieces)
-                workers.map(look, pieces)
-            workers.map(end, pieces)
+
+def gathered(seen: npt.NDArray[Any], rows: npt.NDArray[np.integer[Any]], scale: float) -> Floats:
+    """Rows (m, k) of `seen` (n, channels) side by side, zeros for n, times a power of two: (m, k * channels)."""
+    out = np.empty((len(rows), rows.shape[1] * seen.shape[1]), np.float32)
+    _gather(seen, rows, np.float32(scale), out)
+    return out
 
 
 #: What a kernel may do to be fast: nothing that changes a number.
@@ -232,7 +277,7 @@ def _normalise(x, weight, bias, eps):  # type: ignore[no-untyped-def]
 def _see(x, weight, bias, eps, seen):  # type: ignore[no-untyped-def]
     """What neighbours see of voxels."""
     row = np.empty(x.shape[1], np.float32)
-    up, half, limit = np.float32(1 << _SEEN_FRACTION), np.float32(0.5), np.float32(_SEEN_LIMIT)
+    up, half, limit = np.float32(1 << _SEEN_FRACTION), np.float32(0.5), np.float32(SEEN_LIMIT)
     for i in range(len(x)):
         row[:] = x[i]
         _norm_row(row, weight, bias, eps)
@@ -241,11 +286,10 @@ def _see(x, weight, bias, eps, seen):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _gather(seen, neighbours, out):  # type: ignore[no-untyped-def]
-    """What the neighbours of some voxels show, zeros for those that are not there."""
-    channels, scale = seen.shape[1], np.float32(1.0 / (1 << _SEEN_FRACTION))
+def _gather(seen, neighbours, scale, out):  # type: ignore[no-untyped-def]
+    channels = seen.shape[1]
     for i in range(len(neighbours)):
-        for tap in range(TAPS):
+        for tap in range(neighbours.shape[1]):
             found, first = neighbours[i, tap], tap * channels
             if found < len(seen):
                 for c in range(channels):

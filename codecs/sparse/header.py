@@ -18,7 +18,8 @@ TRAINED, OCTREE = 0, 1
 BAND_STEPS = 64
 TAG_BYTES = 2
 _BLOCK_SIDE = 64
-_REFINED_FLAG, _CENTRED_FLAG, _BLOCK_SHIFT = 2, 4, 3
+_REFINED_FLAG, _CENTRED_FLAG, _BLOCK_SHIFT, _POINT_SHIFT = 2, 4, 3, 6
+_BLOCK_MASK = (1 << _POINT_SHIFT - _BLOCK_SHIFT) - 1
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Header:
         centred: whether in some blocks no surface is completed, and points stand at the centres of coarse voxels.
         band: bound of the errors of children that are guessed, in steps of 1 / (2 * BAND_STEPS).
         block_bits: blocks are cubes of 64 * 2**block_bits voxels.
+        point: operating point of the latents, from 1; 0 for none; with step 2.
         stage_levels: level that the voxels between the grids passed, for each completion but the last.
         tag: first bytes of the hash of the weights.
     """
@@ -44,6 +46,7 @@ class Header:
     centred: bool = False
     band: int = 0
     block_bits: int = 0
+    point: int = 0
     stage_levels: tuple[int, ...] = ()
     tag: bytes = b""
 
@@ -60,7 +63,8 @@ class Header:
         """The section."""
         if self.step == 1 and self.base == OCTREE:
             return bytes([self.bit_depth])
-        flags = _REFINED_FLAG * self.refined | _CENTRED_FLAG * self.centred | self.block_bits << _BLOCK_SHIFT
+        flags = _REFINED_FLAG * self.refined | _CENTRED_FLAG * self.centred
+        flags |= self.block_bits << _BLOCK_SHIFT | self.point << _POINT_SHIFT
         numbers = (
             self.bit_depth,
             self.step,
@@ -87,21 +91,22 @@ class Header:
         if len(numbers) < 3:
             raise BitstreamError(f"header has {len(data)} bytes, expected 1 or at least {3 + TAG_BYTES}")
         bit_depth, step, flags, *levels = numbers
-        block_bits, refined = flags >> _BLOCK_SHIFT, bool(flags & _REFINED_FLAG)
+        block_bits, refined = flags >> _BLOCK_SHIFT & _BLOCK_MASK, bool(flags & _REFINED_FLAG)
+        point = flags >> _POINT_SHIFT
         if not 1 <= bit_depth <= MAX_BIT_DEPTH or not 1 <= step <= MAX_STEP or block_bits > MAX_BLOCK_BITS:
             raise BitstreamError(
                 f"header has bit depth {bit_depth}, step {step}, block bits {block_bits}; expected 1 to "
                 f"{MAX_BIT_DEPTH}, 1 to {MAX_STEP}, at most {MAX_BLOCK_BITS}"
             )
-        if refined and step != REFINED_STEP:
-            raise BitstreamError(f"header has refined blocks at step {step}, expected step {REFINED_STEP}")
+        if (refined or point) and step != REFINED_STEP:
+            raise BitstreamError(f"header has refined blocks or latents at step {step}, expected step {REFINED_STEP}")
         band = 0
         if refined:
             if not levels or levels[0] >= BAND_STEPS:
                 raise BitstreamError(f"header has an error bound of {levels[:1]}, expected below {BAND_STEPS}")
             band = levels.pop(0)
         centred = bool(flags & _CENTRED_FLAG)
-        return cls(bit_depth, step, flags & 1, refined, centred, band, block_bits, tuple(levels), tag)
+        return cls(bit_depth, step, flags & 1, refined, centred, band, block_bits, point, tuple(levels), tag)
 
     def bounds(self) -> tuple[int, int]:
         """Probabilities, 16 fraction bits, between which children are coded where others are guessed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +12,19 @@ import numpy.typing as npt
 
 from ..cloud import PointCloud
 from ..container import get_varint, put_varint
+from ..deepcompress.cells import CELL_VOXELS
 from ..deepcompress.decision import THRESHOLDS, Costs
 from ..errors import BitstreamError
 from ..octree.occupancy import distinct, keys_of
 from .choice import Choice, Normals, best_of, costs_at, costs_of, normals_of, real_costs, with_column, with_rows
-from .completion import Candidates, Keys, TooManyCellsError, candidates_of, coordinates_of
+from .completion import (
+    Candidates,
+    Keys,
+    TooManyCellsError,
+    candidates_of,
+    cells_of_children,
+    coordinates_of,
+)
 from .header import Header
 from .kernel import LOSSLESS
 from .modes import EXACT, GUESSED, UNCODED, Modes, decode_modes, encode_modes
@@ -26,6 +34,8 @@ from .weights import Weights
 
 if TYPE_CHECKING:
     from .codec import Goal
+    from .exact import Use
+    from .latent_coding import Prepared
 
 #: Points a node in a block below which guessing its children helps nobody: hardly one is sure.
 _SPARSE_CHILDREN = 2.0
@@ -33,6 +43,8 @@ _SPARSE_CHILDREN = 2.0
 _DOUBTFUL = 0.4
 #: Such blocks are looked at if they hold this share of the nodes, and centred if the error falls by this.
 _WORTH_A_LOOK, _WORTH_A_PASS = 0.01, 0.01
+#: One block of so many tells what coding children would cost.
+_PROBED = 8
 #: Completed points of which the real distances are searched for; of more of them, some stand for all.
 _MAX_SEARCHED = 1 << 21
 
@@ -43,8 +55,8 @@ class Lossy:
 
     Attributes:
         header: the header, complete.
-        modes, refinement: sections.
-        predicted_bits: of both, with what is known exactly.
+        modes, refinement, latents: sections.
+        predicted_bits: of all three, with what is known exactly.
         cloud: what the decoder will find.
         notes: of the encoder.
     """
@@ -52,27 +64,32 @@ class Lossy:
     header: Header
     modes: bytes
     refinement: bytes
+    latents: bytes
     predicted_bits: float
     cloud: PointCloud
     notes: Mapping[str, Any]
 
 
 def decode_lossy(
-    header: Header, stages: tuple[int, ...], base: Keys, modes: bytes, refinement: bytes, weights: Weights
+    header: Header, stages: tuple[int, ...], base: Keys, sections: tuple[bytes, bytes, bytes], weights: Weights
 ) -> PointCloud:
-    """The cloud of a stream whose coarse grid is `base` (not empty).
+    """The cloud of a stream whose coarse grid is `base` (not empty), and which has these modes, refinement, latents.
 
     Raises:
         BitstreamError: a section is damaged.
     """
     regions = Regions(base, header.step, header.block_side)
+    modes, refinement, latents = sections
     found = decode_modes(modes, len(regions), has_centres=header.centred, has_children=header.refined)
     known = _decode_refinement(refinement, regions, found, header, weights) if header.refined else _NONE
     if (found.children > UNCODED).all():  # nothing is left to complete
         return PointCloud(coordinates_of(known), header.bit_depth)
     active = base[~found.centred[regions.of_nodes]]
     try:
-        candidates, _ = _completed(active, header, stages, weights)
+        if header.point and len(active):
+            candidates = _told(active, latents, regions, found, header, weights)
+        else:
+            candidates, _ = _completed(active, header, stages, weights)
     except TooManyCellsError as error:
         raise BitstreamError(str(error)) from None
     candidates = _with_known(regions, candidates, found.centred, found.children, known)
@@ -80,6 +97,26 @@ def decode_lossy(
 
 
 _NONE: Keys = np.empty(0, np.int64)
+_NOTHING = Candidates(np.empty((0, 3), np.int32), np.empty((0, CELL_VOXELS), np.uint8))
+
+
+def _told(active: Keys, data: bytes, regions: Regions, modes: Modes, header: Header, weights: Weights) -> Candidates:
+    """Candidates among the children of some coarse voxels, with what the latents tell of them."""
+    latents = weights.latents
+    if latents is None or header.point > weights.operating_points:
+        raise BitstreamError(f"stream has latents of operating point {header.point}, which these weights have not")
+    known = latents.prepare(active, header.point - 1)
+    values = latents.decode(known, data, _with_latents(known, regions, modes.centred, modes.children))
+    return candidates_of(active, header.step, partial(latents.complete, known, values), header.side(1))
+
+
+def _with_latents(
+    known: Prepared, regions: Regions, centred: npt.NDArray[np.bool_], children: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.bool_]:
+    """Which groups of the voxels that are completed have latents: those whose children are not coded."""
+    block = np.empty(len(known.groups.keys), np.int64)
+    block[known.groups.of_nodes] = regions.of_nodes[~centred[regions.of_nodes]]
+    return children[block] == UNCODED
 
 
 class LossyEncoder:
@@ -133,34 +170,113 @@ class LossyEncoder:
             children = self._children(np.zeros(len(self.regions)))
             if (children > UNCODED).all():
                 return self._all_refined(children)
-        choice, found = self._choice_with_centres()
+        told, choice, found = self._first_look()
         children = np.full(len(self.regions), UNCODED, np.uint8)
-        refinement, refined_bits, known = b"", 0.0, _NONE
         if self.header.refined:
             children = self._children(choice.error_sq)
-            refinement, refined_bits, known = self._refinement(children)
+        refinement, refined_bits, known = self._refinement(children)
+        latents, latent_bits = b"", 0.0
+        if told is None:
+            self.header = replace(self.header, point=0)
+        else:
+            found, latents, latent_bits = self._tell(told, children)
+        self.header = replace(self.header, refined=bool(children.any()))
+        if self.header.refined or told is not None:
             found = _with_known(self.regions, found, self.centred, children, known)
-            choice = self._best(self._costs(found, children), refined_bits)
+            choice = self._best(self._costs(found, children), refined_bits + latent_bits)
         self.header = replace(self.header, centred=bool(self.centred.any()))
         modes = Modes(choice.levels, self.centred, children)
         data, mode_bits = encode_modes(modes, has_centres=self.header.centred, has_children=self.header.refined)
-        notes = {"threshold_bits": mode_bits, "refined_bits": refined_bits, "expected_mse": choice.mse}
+        notes = {
+            "threshold_bits": mode_bits,
+            "refined_bits": refined_bits,
+            "latent_bits": latent_bits,
+            "expected_mse": choice.mse,
+        }
         if self.header.centred:
             notes["centred_share"] = float(self.centred[self.regions.of_nodes].mean())
         cloud = _cloud(self.regions, found, modes, known, self.header)
-        return Lossy(self.header, data, refinement, mode_bits + refined_bits, cloud, notes)
+        return Lossy(self.header, data, refinement, latents, mode_bits + refined_bits + latent_bits, cloud, notes)
+
+    def _is_scattered(self) -> bool:
+        """Whether there are blocks that may be better off with centres, or must be."""
+        active = self._active()
+        scattered = self.inside < _SPARSE_CHILDREN * self.regions.nodes
+        if not len(active) or self.regions.nodes[scattered].sum() > _WORTH_A_LOOK * len(self.base):
+            return True
+        try:
+            cells_of_children(active, self.header.step)
+        except TooManyCellsError:
+            return True
+        return False
+
+    def _first_look(self) -> tuple[_Told | None, Choice, Candidates]:
+        """What latents can be made of, if they are asked for; a choice without them, measured where it is needed."""
+        if self.header.point and not self._is_scattered():
+            told = self._prepared()
+            return told, Choice(np.zeros(len(self.regions), np.uint8), np.inf, told.wrong), _NOTHING
+        choice, found = self._choice_with_centres()
+        if not self.header.point or not len(self._active()):
+            return None, choice, found
+        told = self._prepared()
+        return told, replace(choice, error_sq=np.where(self.centred, choice.error_sq, told.wrong)), found
+
+    def _prepared(self) -> _Told:
+        """What latents can be made of.
+
+        Raises:
+            CodecUnavailableError: the weights have no latents.
+        """
+        active, latents, point = self._active(), self.weights.with_latents, self.header.point - 1
+        known = latents.prepare(active, point)
+        occupied = self._occupied(active)
+        block = self.regions.of_nodes[~self.centred[self.regions.of_nodes]]
+        wrong = ((known.logits > 0) != occupied).sum(axis=1)
+        return _Told(known, occupied, np.bincount(block, wrong, len(self.regions)).astype(np.float64))
+
+    def _is_worth_it(self, told: _Told) -> bool:
+        """Whether latents put more children right than as many bits spent on coding those, as some blocks tell."""
+        probed = (np.arange(len(self.regions)) % _PROBED == 0) & (told.wrong > 0)
+        skipped = (~probed[self.regions.of_nodes]).astype(np.uint8)
+        _, bits, _ = encode_children(self.base, self.fine, skipped, self.header.bounds(), self.weights.experience)
+        trade_off = self.weights.with_latents.trade_offs[told.known.point]
+        return bool(told.wrong[probed].sum() <= trade_off * bits)
+
+    def _tell(self, told: _Told, children: npt.NDArray[np.uint8]) -> tuple[Candidates, bytes, float]:
+        """Candidates, with what latents tell of them if that is worth it; their section and its predicted bits."""
+        latents, known, header = self.weights.with_latents, told.known, self.header
+        coded = _with_latents(known, self.regions, self.centred, children)
+        if coded.any() and self._is_worth_it(told):
+            values = latents.choose(known, told.occupied)
+            values[~coded] = 0
+            data, bits = latents.encode(known, values, coded)
+            compute = partial(latents.complete, known, values)
+        else:
+            self.header = replace(header, point=0)
+            data, bits, compute = b"", 0.0, partial(_hand_over, known.logits)
+        return candidates_of(known.keys, header.step, compute, header.side(1)), data, bits
+
+    def _occupied(self, active: Keys) -> npt.NDArray[np.uint8]:
+        """Whether the children of coarse voxels are there, (n, 8), x slowest and z fastest."""
+        inside = self.voxels & 1
+        parents = keys_of(self.voxels >> 1)
+        rows = np.minimum(np.searchsorted(active, parents), len(active) - 1)
+        own = active[rows] == parents
+        occupied = np.zeros((len(active), 8), np.uint8)
+        occupied[rows[own], (inside[:, 0] * 4 + inside[:, 1] * 2 + inside[:, 2])[own]] = 1
+        return occupied
 
     def _all_refined(self, children: npt.NDArray[np.uint8]) -> Lossy:
         """What comes of it where no block is left to complete."""
         refinement, refined_bits, known = self._refinement(children)
         none = np.zeros(len(children), np.uint8)
-        self.header = replace(self.header, stage_levels=(0,) * (len(self.stages) - 1))
+        self.header = replace(self.header, point=0, stage_levels=(0,) * (len(self.stages) - 1))
         data, mode_bits = encode_modes(
             Modes(none, none.astype(np.bool_), children), has_centres=False, has_children=True
         )
         notes = {"threshold_bits": mode_bits, "refined_bits": refined_bits}
         cloud = PointCloud(coordinates_of(known), self.header.bit_depth)
-        return Lossy(self.header, data, refinement, mode_bits + refined_bits, cloud, notes)
+        return Lossy(self.header, data, refinement, b"", mode_bits + refined_bits, cloud, notes)
 
     def _choice_with_centres(self) -> tuple[Choice, Candidates]:
         """The levels, and the candidates, where the blocks are left out that are better off with centres."""
@@ -250,6 +366,8 @@ class LossyEncoder:
 
     def _refinement(self, children: npt.NDArray[np.uint8]) -> tuple[bytes, float, Keys]:
         """The section, the predicted bits, and the children that the decoder will find."""
+        if not children.any():
+            return b"", 0.0, _NONE
         of_node = children[self.regions.of_nodes]
         parts, bits, known = [], 0.0, []
         for kind, band in ((GUESSED, self.header.bounds()), (EXACT, LOSSLESS)):
@@ -260,6 +378,25 @@ class LossyEncoder:
             known.append(found)
         head = put_varint(len(parts[0]))
         return head + parts[0] + parts[1], bits + 8 * len(head), np.sort(np.concatenate(known))
+
+
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """What latents are made of.
+
+    Attributes:
+        known: to the decoder, too.
+        occupied: (n, 8) whether the children of the coarse voxels are there.
+        wrong: (blocks,) children that the surface network alone has wrong.
+    """
+
+    known: Prepared
+    occupied: npt.NDArray[np.uint8]
+    wrong: npt.NDArray[np.float64]
+
+
+def _hand_over(logits: npt.NDArray[np.float32], use: Use) -> None:
+    use(slice(len(logits)), logits)
 
 
 class _StageChoice:
@@ -279,13 +416,15 @@ def _completed(
     """Candidates among the children of some coarse voxels, and the levels between the grids, chosen or given."""
     keys, rest, levels = active, header.step, []
     if not len(active):
-        return Candidates(np.empty((0, 3), np.int32), np.empty((0, 512), np.uint8)), (0,) * (len(stages) - 1)
+        return _NOTHING, (0,) * (len(stages) - 1)
     for number, factor in enumerate(stages[:-1]):
         rest //= factor
-        found = candidates_of(keys, factor, weights.surface(factor), header.side(rest))
+        found = candidates_of(keys, factor, partial(weights.surface(factor).logits, keys, factor), header.side(rest))
         levels.append(header.stage_levels[number] if choose is None else choose(found, rest))
         keys = found.keys_passing(levels[-1])
-    return candidates_of(keys, stages[-1], weights.surface(stages[-1]), header.side(1)), tuple(levels)
+    last = stages[-1]
+    compute = partial(weights.surface(last).logits, keys, last)
+    return candidates_of(keys, last, compute, header.side(1)), tuple(levels)
 
 
 def _decode_refinement(data: bytes, regions: Regions, modes: Modes, header: Header, weights: Weights) -> Keys:

@@ -43,6 +43,7 @@ class Sample:
     """A batch of coarse voxels.
 
     Attributes:
+        keys: (n,) of those that are there, sorted; the rest of the batch is empty.
         windows: (BATCH, WINDOW) uint8.
         neighbours: (BATCH, 27) int64.
         targets: (BATCH, factor**3) uint8, 1 where there is a point.
@@ -50,6 +51,7 @@ class Sample:
         points: fine points in voxels that count.
     """
 
+    keys: npt.NDArray[np.int64]
     windows: Tensor
     neighbours: Tensor
     targets: Tensor
@@ -147,6 +149,7 @@ def _packed(pieces: Sequence[_Piece], factor: int) -> Sample:
     weight = np.zeros(BATCH, np.float32)
     weight[:n] = np.concatenate([piece.weight for piece in pieces])
     return Sample(
+        keys,
         torch.from_numpy(windows),
         torch.from_numpy(neighbours),
         torch.from_numpy(targets),

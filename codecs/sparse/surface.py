@@ -96,13 +96,13 @@ class SurfaceModel(nn.Module):
             }
         )
 
-    def features(self, windows: Tensor, neighbours: Tensor, factor: int) -> Tensor:
+    def trunk_features(self, windows: Tensor, neighbours: Tensor, factor: int) -> Tensor:
         """(n, channels) of windows (n, 125) and rows of neighbours (n, 27)."""
         x = self.stem(windows.float())
         x = x + self.of_factor[self.config.factors.index(factor)]
         for block in self.trunk:
             x = block(x, neighbours)
-        return torch.relu(self.norm(x))
+        return x
 
     def logits_of(self, features: Tensor, factor: int) -> Tensor:
         """(n, factor**3) of features, x slowest and z fastest."""
@@ -111,7 +111,7 @@ class SurfaceModel(nn.Module):
 
     def forward(self, windows: Tensor, neighbours: Tensor, factor: int) -> Tensor:
         """Logits (n, factor**3)."""
-        return self.logits_of(self.features(windows, neighbours, factor), factor)
+        return self.logits_of(torch.relu(self.norm(self.trunk_features(windows, neighbours, factor))), factor)
 
 
 def child_offsets(factor: int) -> npt.NDArray[np.int32]:

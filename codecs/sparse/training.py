@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import abc
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -19,14 +22,14 @@ from ..deepcompress.losses import voxel_loss
 from ..training import checkpoint
 from ..training.ledger import Ledger
 from ..training.schedule import learning_rate_share
-from .config import TrainingConfig
+from .config import TrainingConfig, TrainingSection
 from .samples import Sample, Sampler, read_blocks
 from .surface import SurfaceModel
 
-COLUMNS = ("step", "trained_s", "learning_rate", "factor", "nats_per_point", "validation_nats_per_point")
 _LEDGER_EVERY = 50
-_VALIDATION_SAMPLES = 3
+VALIDATION_SAMPLES = 3
 
+Model = TypeVar("Model", bound=nn.Module)
 Report = Callable[[int, int, dict[str, float]], None]
 
 
@@ -40,19 +43,41 @@ def identity_of(config: TrainingConfig, files_sha256: tuple[str, ...]) -> str:
         del record["training"][key]
     for key in ("blocks_path", "evaluated_path"):
         del record["data"][key]
-    del record["occupancy"]
+    del record["occupancy"], record["latents"]
     record["files"] = files_sha256
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(eq=False)
-class _Network:
+class Network(Generic[Model]):
     """A network in training: what Adam moves, and the running average of it."""
 
-    model: SurfaceModel
-    averaged: SurfaceModel
+    model: Model
+    averaged: Model
     optimiser: torch.optim.Optimizer
     steps: int = 0
+
+    @classmethod
+    def of(cls, make: Callable[[], Model], learning_rate: float) -> Network[Model]:
+        """A new one."""
+        model, averaged = make(), make()
+        averaged.load_state_dict(model.state_dict())
+        optimiser = torch.optim.Adam(model.parameters(), learning_rate, betas=(0.9, 0.99), fused=True)
+        return cls(model, averaged.requires_grad_(requires_grad=False), optimiser)
+
+    def descend(self, loss: Tensor, learning_rate: float, average: float) -> None:
+        """One step down the gradient."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        self.steps += 1
+        decay = min(average, (1 + self.steps) / (10 + self.steps))
+        with torch.no_grad():
+            for target, value in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
+                target.lerp_(value, 1 - decay)
 
     def state(self) -> dict[str, Any]:
         """For the checkpoint."""
@@ -71,46 +96,61 @@ class _Network:
         self.steps = state["steps"]
 
 
-class Trainer:
-    """A training run.
+class Run(abc.ABC):
+    """A training run of networks on samples.
 
     Args:
-        config: its configuration.
-        files_sha256: hashes of the files that the training blocks come from.
-        blocks: the training blocks, if they are in memory already.
-        held_out: blocks to validate on; None for those in the folder, if there are any.
+        training: how it is done.
+        steps: of the optimisers.
+        identity: hash of what determines the run.
+        sampler: of the training blocks.
+        held_out: blocks to validate on, if any.
+        networks: what is trained.
     """
+
+    #: Of its files.
+    name: str
+    #: Column of the ledger for what a step is for.
+    kind: str
+    #: Columns for the figures of a step, and after `validation_` for those of a validation.
+    figures: tuple[str, ...]
 
     def __init__(
         self,
-        config: TrainingConfig,
-        files_sha256: tuple[str, ...] = (),
-        blocks: Blocks | None = None,
-        held_out: Blocks | None = None,
+        training: TrainingSection,
+        steps: int,
+        identity: str,
+        sampler: Sampler,
+        held_out: Blocks | None,
+        networks: Sequence[Network[Any]],
     ) -> None:
-        training = config.training
-        torch.manual_seed(training.seed)
-        self.config = config
-        self.sampler = Sampler(
-            read_blocks(config.data.blocks_path) if blocks is None else blocks, config.data.halve_share
-        )
-        self.held_out = Blocks.of_folder(config.data.blocks_path, HELD_OUT) if held_out is None else held_out
-        self.networks = []
-        for network in config.networks:
-            model, averaged = SurfaceModel(network.surface()), SurfaceModel(network.surface())
-            averaged.load_state_dict(model.state_dict())
-            optimiser = torch.optim.Adam(model.parameters(), training.learning_rate, betas=(0.9, 0.99), fused=True)
-            self.networks.append(_Network(model, averaged.requires_grad_(requires_grad=False), optimiser))
-        self.factors = [factor for network in config.networks for factor in network.factors]
-        shares = np.array([share for network in config.networks for share in network.shares])
-        self.shares = shares / shares.sum()
+        self.training, self.steps, self.identity = training, steps, identity
+        self.sampler, self.held_out, self.networks = sampler, held_out, networks
         self.step, self.trained_s = 0, 0.0
-        self.identity = identity_of(config, files_sha256)
+        self._ahead: tuple[int, Future[tuple[int, Sample]]] | None = None
+        self._drawer = ThreadPoolExecutor(1)
 
     @property
     def path(self) -> Path:
         """Where the checkpoint lies."""
-        return self.config.training.checkpoint_dir / "surface.pt"
+        return self.training.checkpoint_dir / f"{self.name}.pt"
+
+    @property
+    def ledger_path(self) -> Path:
+        """Where the ledger lies."""
+        return self.training.checkpoint_dir / ("ledger.csv" if self.name == "surface" else f"{self.name}.csv")
+
+    @abc.abstractmethod
+    def draw(self, rng: np.random.Generator) -> tuple[int, Sample]:
+        """What a step is for, and a sample for it."""
+
+    @abc.abstractmethod
+    def learn(self, kind: int, sample: Sample, rng: np.random.Generator) -> tuple[float, ...]:
+        """One step of one optimiser: its figures."""
+
+    @abc.abstractmethod
+    def validate(self) -> dict[int, tuple[float, ...]]:
+        """Figures of the averaged networks on the held-out blocks, by kind."""
 
     def resume(self) -> bool:
         """Take up the checkpoint of an earlier process, if there is one."""
@@ -130,59 +170,114 @@ class Trainer:
 
     def run(self, report: Report | None = None) -> None:
         """Train to the end of the configuration, from where the run stands."""
-        training = self.config.training
-        torch.set_num_threads(training.threads)
-        training.checkpoint_dir.mkdir(parents=True, exist_ok=True)
-        ledger = Ledger(training.checkpoint_dir / "ledger.csv", COLUMNS, from_step=self.step)
-        recent: dict[int, list[float]] = {}
+        torch.set_num_threads(self.training.threads)
+        self.training.checkpoint_dir.mkdir(parents=True, exist_ok=True)
+        validated = tuple(f"validation_{name}" for name in self.figures)
+        columns = ("step", "trained_s", "learning_rate", self.kind, *self.figures, *validated)
+        ledger = Ledger(self.ledger_path, columns, from_step=self.step)
+        recent: dict[int, list[tuple[float, ...]]] = {}
         started = saved = time.monotonic()
-        while self.step < training.steps:
-            factor, nats = self.train_step()
+        while self.step < self.steps:
+            kind, figures = self.train_step()
             now = time.monotonic()
             self.trained_s, started = self.trained_s + now - started, now
-            recent.setdefault(factor, []).append(nats)
+            recent.setdefault(kind, []).append(figures)
             if self.step % _LEDGER_EVERY == 0:
-                means = {one: float(np.mean(found)) for one, found in sorted(recent.items())}
+                means = {one: np.mean(found, axis=0).tolist() for one, found in sorted(recent.items())}
                 recent = {}
                 for one, mean in means.items():
-                    ledger.add({**self._place(), "factor": one, "nats_per_point": mean})
+                    ledger.add({**self._place(one), **dict(zip(self.figures, mean, strict=True))})
                 if report is not None:
-                    report(self.step, training.steps, {f"x{one}": mean for one, mean in means.items()})
-            if self.step % training.validate_every == 0 or self.step == training.steps:
-                for one, mean in self.validate().items():
-                    ledger.add({**self._place(), "factor": one, "validation_nats_per_point": mean})
+                    report(self.step, self.steps, {f"{self.kind} {one}": mean[0] for one, mean in means.items()})
+            if self.step % self.training.validate_every == 0 or self.step == self.steps:
+                for one, found in self.validate().items():
+                    ledger.add({**self._place(one), **dict(zip(validated, found, strict=True))})
                 started = time.monotonic()
-            if now - saved > training.checkpoint_s or self.step == training.steps:
+            if now - saved > self.training.checkpoint_s or self.step == self.steps:
                 self.save()
                 saved = now
 
-    def _place(self) -> dict[str, float | int]:
+    def _place(self, kind: int) -> dict[str, float | int]:
         rate = self.networks[0].optimiser.param_groups[0]["lr"]
-        return {"step": self.step, "trained_s": round(self.trained_s, 1), "learning_rate": rate}
+        return {"step": self.step, "trained_s": round(self.trained_s, 1), "learning_rate": rate, self.kind: kind}
 
-    def train_step(self) -> tuple[int, float]:
-        """One step of one optimiser: its factor, and its loss in nats for each point."""
-        training = self.config.training
-        # Its own random numbers a step: a run resumed after a kill goes on as if it had never stopped.
-        rng = np.random.default_rng([training.seed, self.step])
-        factor = int(rng.choice(self.factors, p=self.shares))
-        network = next(one for one in self.networks if factor in one.model.config.factors)
-        share = learning_rate_share(self.step, training.steps, training.decay_from)
-        for group in network.optimiser.param_groups:
-            group["lr"] = training.learning_rate * share
-        sample = self.sampler.draw(factor, rng)
-        loss = self._loss(network.model, sample, factor, self._focal_share(factor))
-        network.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.model.parameters(), 1.0)
-        network.optimiser.step()
-        network.steps += 1
+    def train_step(self) -> tuple[int, tuple[float, ...]]:
+        """One step of one optimiser: what it was for, and its figures."""
+        # The next sample is drawn beside this step.
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or ahead[0] != self.step:
+            ahead = self.step, self._drawer.submit(self._drawn, self.step)
+        if self.step + 1 < self.steps:
+            self._ahead = self.step + 1, self._drawer.submit(self._drawn, self.step + 1)
+        kind, sample = ahead[1].result()
+        figures = self.learn(kind, sample, np.random.default_rng([self.training.seed, self.step, 1]))
         self.step += 1
-        decay = min(training.average, (1 + network.steps) / (10 + network.steps))
-        with torch.no_grad():
-            for target, value in zip(network.averaged.parameters(), network.model.parameters(), strict=True):
-                target.lerp_(value, 1 - decay)
-        return factor, float(loss.detach())
+        return kind, figures
+
+    def _drawn(self, step: int) -> tuple[int, Sample]:
+        # Its own random numbers a step: a run resumed after a kill goes on as if it had never stopped.
+        return self.draw(np.random.default_rng([self.training.seed, step]))
+
+    def share(self, decay_from: float) -> float:
+        """Share of the peak learning rate at this step."""
+        return learning_rate_share(self.step, self.steps, decay_from)
+
+
+class Trainer(Run):
+    """A training run of the surface networks.
+
+    Args:
+        config: its configuration.
+        files_sha256: hashes of the files that the training blocks come from.
+        blocks: the training blocks, if they are in memory already.
+        held_out: blocks to validate on; None for those in the folder, if there are any.
+    """
+
+    name, kind, figures = "surface", "factor", ("nats_per_point",)
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        files_sha256: tuple[str, ...] = (),
+        blocks: Blocks | None = None,
+        held_out: Blocks | None = None,
+    ) -> None:
+        training, folder = config.training, config.data.blocks_path
+        torch.manual_seed(training.seed)
+        self.config = config
+        surfaces: list[Network[SurfaceModel]] = [
+            Network.of(partial(SurfaceModel, network.surface()), training.learning_rate)
+            for network in config.networks
+        ]
+        self.surfaces = surfaces
+        super().__init__(
+            training,
+            training.steps,
+            identity_of(config, files_sha256),
+            Sampler(read_blocks(folder) if blocks is None else blocks, config.data.halve_share),
+            Blocks.of_folder(folder, HELD_OUT) if held_out is None else held_out,
+            surfaces,
+        )
+        self.factors = [factor for network in config.networks for factor in network.factors]
+        shares = np.array([share for network in config.networks for share in network.shares])
+        self.shares = shares / shares.sum()
+
+    def network_of(self, factor: int) -> Network[SurfaceModel]:
+        """The network of a factor."""
+        return next(one for one in self.surfaces if factor in one.model.config.factors)
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, Sample]:
+        """A factor, and a sample for it."""
+        factor = int(rng.choice(self.factors, p=self.shares))
+        return factor, self.sampler.draw(factor, rng)
+
+    def learn(self, kind: int, sample: Sample, rng: np.random.Generator) -> tuple[float, ...]:
+        """One step of the network of the factor `kind`: its loss in nats for each point."""
+        del rng  # nothing is random here
+        network, training = self.network_of(kind), self.training
+        loss = self._loss(network.model, sample, kind, self._focal_share(kind))
+        network.descend(loss, training.learning_rate * self.share(training.decay_from), training.average)
+        return (loss.item(),)
 
     def _focal_share(self, factor: int) -> float:
         largest = max(self.factors)
@@ -204,15 +299,14 @@ class Trainer:
         return each.sum() / sample.points
 
     @torch.no_grad()
-    def validate(self) -> dict[int, float]:
+    def validate(self) -> dict[int, tuple[float, ...]]:
         """Cross-entropy of the averaged networks on the held-out blocks, nats a point, by factor."""
         if self.held_out is None:
             return {}
         sampler = Sampler(self.held_out, 0.0)
-        found = {}
+        found: dict[int, tuple[float, ...]] = {}
         for factor in self.factors:
-            network = next(one for one in self.networks if factor in one.model.config.factors)
-            samples = (sampler.draw(factor, np.random.default_rng([factor, i])) for i in range(_VALIDATION_SAMPLES))
-            losses = [float(self._loss(network.averaged, sample, factor, 0.0)) for sample in samples]
-            found[factor] = float(np.mean(losses))
+            model = self.network_of(factor).averaged
+            samples = (sampler.draw(factor, np.random.default_rng([factor, i])) for i in range(VALIDATION_SAMPLES))
+            found[factor] = (float(np.mean([self._loss(model, sample, factor, 0.0).item() for sample in samples])),)
         return found

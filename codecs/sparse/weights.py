@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING
 
 from ..errors import CodecUnavailableError
 from .files import weights_path
+from .header import REFINED_STEP
 from .occupancy import TRAINED, Experience
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from .exact import ExactSurface
+    from .latent_coding import ExactLatents
+    from .latents import LatentPair
     from .surface import SurfaceModel
 
-_SURFACE, _OCCUPANCY = "surface", "occupancy"
+_SURFACE, _OCCUPANCY, _LATENTS, _TABLES = "surface", "occupancy", "latents", "latent_tables"
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,35 +32,63 @@ class Weights:
     Attributes:
         experience: what occupancy coding starts from.
         surfaces: the networks, each for its factors, in integers.
+        latents: networks of the latents; None if there are none.
     """
 
     experience: Experience
     surfaces: tuple[ExactSurface, ...]
+    latents: ExactLatents | None
 
     @property
     def factors(self) -> tuple[int, ...]:
         """All factors, rising."""
         return tuple(sorted(factor for model in self.surfaces for factor in model.config.factors))
 
+    @property
+    def operating_points(self) -> int:
+        """Of the latents."""
+        return 0 if self.latents is None else len(self.latents.trade_offs)
+
+    @property
+    def with_latents(self) -> ExactLatents:
+        """The networks of the latents.
+
+        Raises:
+            CodecUnavailableError: there are none.
+        """
+        if self.latents is None:
+            raise CodecUnavailableError("these weights have no latents: train them with `bench train sparse`")
+        return self.latents
+
     def surface(self, factor: int) -> ExactSurface:
         """The network of a factor."""
         return next(model for model in self.surfaces if factor in model.config.factors)
 
 
-def save(folder: Path, experience: Experience, surfaces: Sequence[SurfaceModel]) -> None:
-    """Write the weights: networks in half precision, contexts as the integers that they are."""
+def save(
+    folder: Path, experience: Experience, surfaces: Sequence[SurfaceModel], latents: LatentPair | None = None
+) -> None:
+    """Write the weights: networks in half precision, contexts and tables as the integers that they are."""
     import torch
     from safetensors.torch import save_file
 
+    from .latent_coding import tables_of
+
     tensors: dict[str, Tensor] = {}
-    for number, model in enumerate(surfaces):
+    networks: dict[str, torch.nn.Module] = {f"{_SURFACE}.{number}": model for number, model in enumerate(surfaces)}
+    metadata = {"surfaces": json.dumps([model.config.to_dict() for model in surfaces])}
+    integers = {f"{_OCCUPANCY}.{name}": array for name, array in experience.arrays.items()}
+    if latents is not None:
+        networks[_LATENTS] = latents
+        metadata["latents"] = json.dumps(latents.decoder.config.to_dict())
+        integers |= {f"{_TABLES}.{name}": array for name, array in tables_of().arrays().items()}
+    for prefix, model in networks.items():
         for key, value in model.state_dict().items():
-            tensors[f"{_SURFACE}.{number}.{key}"] = value.detach().half().contiguous()
-    for name, array in experience.arrays.items():
-        tensors[f"{_OCCUPANCY}.{name}"] = torch.from_numpy(array.copy())
-    configs = json.dumps([model.config.to_dict() for model in surfaces])
+            tensors[f"{prefix}.{key}"] = value.detach().half().contiguous()
+    for name, array in integers.items():
+        tensors[name] = torch.from_numpy(array.copy())
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, weights_path(folder), metadata={"surfaces": configs})
+    save_file(tensors, weights_path(folder), metadata=metadata)
 
 
 @functools.cache
@@ -69,23 +100,35 @@ def load(folder: Path) -> Weights:
     """
     from safetensors import safe_open
 
+    from ..entropy.tables import FrequencyTables
     from .exact import ExactSurface
+    from .latent_coding import ExactLatents
+    from .latents import LatentConfig, LatentPair
     from .surface import SurfaceConfig, SurfaceModel
 
     path = weights_path(folder)
     if not path.exists():
         raise CodecUnavailableError(f"no weights at {path.name}: train them with `bench train sparse`")
-    surfaces = []
+    surfaces, latents = [], None
     with safe_open(path, "pt") as file:
-        for number, record in enumerate(json.loads(file.metadata()["surfaces"])):
+
+        def part(name: str) -> dict[str, Tensor]:
+            keys = (key for key in file.keys() if key.startswith(f"{name}."))
+            return {key.removeprefix(f"{name}."): file.get_tensor(key) for key in keys}
+
+        def floats(name: str) -> dict[str, Tensor]:
+            return {key: tensor.float() for key, tensor in part(name).items()}
+
+        metadata = file.metadata()
+        for number, record in enumerate(json.loads(metadata["surfaces"])):
             model = SurfaceModel(SurfaceConfig.from_dict(record))
-            prefix = f"{_SURFACE}.{number}."
-            state = {
-                key.removeprefix(prefix): file.get_tensor(key).float()
-                for key in file.keys()
-                if key.startswith(prefix)
-            }
-            model.load_state_dict(state)
+            model.load_state_dict(floats(f"{_SURFACE}.{number}"))
             surfaces.append(ExactSurface(model))
+        if "latents" in metadata:
+            surface = next(one for one in surfaces if REFINED_STEP in one.config.factors)
+            pair = LatentPair(LatentConfig(**json.loads(metadata["latents"])), surface.config.channels)
+            pair.load_state_dict(floats(_LATENTS))
+            tables = FrequencyTables.from_arrays({key: one.numpy() for key, one in part(_TABLES).items()})
+            latents = ExactLatents(pair, surface, tables)
         arrays = {name: file.get_tensor(f"{_OCCUPANCY}.{name}").numpy() for name in TRAINED}
-    return Weights(Experience(arrays), tuple(surfaces))
+    return Weights(Experience(arrays), tuple(surfaces), latents)

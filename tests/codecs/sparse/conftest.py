@@ -32,13 +32,23 @@ def make_config(tmp_path_factory):
     """A tiny training: make_config(steps=..., **training)."""
     from pccbench.codecs.sparse.config import TrainingConfig
 
-    def make(folder=None, clouds=2, **training):
+    def make(folder=None, clouds=2, latents=None, **training):
         folder = tmp_path_factory.mktemp("train") if folder is None else folder
         return TrainingConfig.parse(
             {
                 "data": {"blocks_path": str(folder)},
                 "networks": [{"factors": [2, 3, 4], "shares": [1, 1, 1], "channels": 8, "blocks": 1, "hidden": 16}],
                 "occupancy": {"clouds": clouds, "units": 16, "grid_steps": [1, 2], "shares": [1, 1]},
+                "latents": {
+                    "trade_offs": [0.5, 0.1],
+                    "steps": 4,
+                    "channels": 3,
+                    "features": 8,
+                    "blocks": 1,
+                    "hidden": 8,
+                    "encoder": 4,
+                    **(latents or {}),
+                },
                 "training": {"checkpoint_dir": str(folder), "steps": 4, **training},
             }
         )
@@ -50,12 +60,14 @@ def make_config(tmp_path_factory):
 def weights(tmp_path_factory, blocks, make_config):
     """Folder of weights of a model that was hardly trained."""
     from pccbench.codecs.sparse.experience import ExperienceTrainer
-    from pccbench.codecs.sparse.train import export
+    from pccbench.codecs.sparse.train import export, latent_trainer
     from pccbench.codecs.sparse.training import Trainer
 
-    config = make_config(steps=60, learning_rate=1e-2, average=0.9)
+    config = make_config(steps=60, learning_rate=1e-2, average=0.9, latents={"steps": 40, "learning_rate": 1e-2})
     contexts = ExperienceTrainer(config, blocks)
     contexts.run()
     surfaces = Trainer(config, (), blocks)
     surfaces.run()
-    return export(config, contexts, surfaces, (), "a test")
+    latents = latent_trainer(config, surfaces)
+    latents.run()
+    return export(config, contexts, surfaces, latents, (), "a test")

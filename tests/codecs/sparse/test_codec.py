@@ -24,6 +24,8 @@ RATES = [
     Rate("odd", {"step": 3}),
     Rate("fine", {"step": 2}),
     Rate("refined", {"step": 2, "refine": 0.4, "error": 0.2, "block_bits": 0}),
+    Rate("told", {"step": 2, "latents": 2}),
+    Rate("told and refined", {"step": 2, "latents": 1, "refine": 0.3, "error": 0.1, "block_bits": 0}),
     Rate("lossless", {"step": 1}, lossless=True),
 ]
 shipped = pytest.mark.skipif(not weights_path(SHIPPED).exists(), reason="no weights in this checkout")
@@ -135,7 +137,7 @@ def test_each_region_has_what_suits_it(codec, cloud, rng):
     assert sizes == sorted(sizes)
 
 
-@pytest.mark.parametrize("rate", [RATES[1], RATES[3]], ids=lambda rate: rate.name)
+@pytest.mark.parametrize("rate", [RATES[1], RATES[3], RATES[5]], ids=lambda rate: rate.name)
 def test_memory_is_bounded_on_both_sides(rate, codec, cloud, monkeypatch):
     """Where candidates would take too much, some blocks get centres; a stream that asks for more is refused."""
     from pccbench.codecs.sparse import completion, regions
@@ -179,7 +181,7 @@ def test_order_of_points_and_history_do_not_matter(codec, cloud, rng):
     assert bytes(codec.encode(shuffled, RATES[1])) == first
 
 
-@pytest.mark.parametrize("rate", [RATES[0], RATES[4], RATES[5]], ids=lambda rate: rate.name)
+@pytest.mark.parametrize("rate", [RATES[0], RATES[4], RATES[6], RATES[7]], ids=lambda rate: rate.name)
 def test_damaged_streams_are_refused_quickly(rate, codec, cloud, rng):
     data = bytes(codec.encode(cloud, rate))
     for _ in range(30):
@@ -197,11 +199,13 @@ def test_damaged_streams_are_refused_quickly(rate, codec, cloud, rng):
 def test_damage_behind_the_checksum_is_a_bitstream_error(codec, cloud, rng):
     from pccbench.codecs.container import pack, unpack
 
-    for rate in (RATES[0], RATES[4]):
+    for rate in (RATES[0], RATES[4], RATES[6]):
         _, sections = unpack(bytes(codec.encode(cloud, rate)))
         for _ in range(12):
             number = int(rng.integers(len(sections)))
             broken = bytearray(sections[number])
+            if not broken:
+                continue
             broken[int(rng.integers(len(broken)))] ^= 1 << int(rng.integers(8))
             changed = [bytes(broken) if i == number else one for i, one in enumerate(sections)]
             try:
@@ -222,7 +226,8 @@ def test_streams_of_other_weights_are_refused(codec, cloud):
 @pytest.mark.parametrize(
     "parameters",
     [{}, {"step": 0}, {"step": 65}, {"step": 7}, {"step": 4, "refine": 0.5}, {"step": 2, "refine": 2.0},
-     {"step": 2, "refine": 1.0, "error": 0.5}, {"step": 2, "optimise": "d3"}, {"step": 2, "block_bits": 9}],
+     {"step": 2, "refine": 1.0, "error": 0.5}, {"step": 2, "optimise": "d3"}, {"step": 2, "block_bits": 9},
+     {"step": 2, "latents": 3}, {"step": 2, "latents": -1}, {"step": 4, "latents": 1}, {"step": 2, "latents": "1"}],
 )  # fmt: skip
 def test_rates_are_checked(parameters, codec, cloud):
     with pytest.raises(CodecError):
@@ -289,3 +294,20 @@ def test_shipped_weights_on_a_surface(surface):
     assert card.trained
     assert card.training_files_sha256
     assert weights_path(SHIPPED).stat().st_size < 10_000_000
+
+
+def test_latents_are_left_out_where_coding_children_puts_more_right(codec, cloud, monkeypatch):
+    from pccbench.codecs.sparse.lossy import LossyEncoder
+
+    rate, worth = RATES[6], LossyEncoder._is_worth_it
+    told = {}
+    for verdict in (False, True):
+        monkeypatch.setattr(LossyEncoder, "_is_worth_it", lambda *of, verdict=verdict: told.update(of=of) or verdict)
+        data = codec.encode(cloud, rate)
+        assert (codec.sections(bytes(data)).get("latents", 0) > 0) == verdict
+        assert codec.decode(bytes(data)).geometry_sha256() == data.reconstruction_sha256
+    encoder, prepared = told["of"]
+    latents = encoder.weights.with_latents
+    for trade_off, verdict in ((1e-6, False), (1e6, True)):
+        monkeypatch.setattr(latents, "trade_offs", (trade_off, trade_off))
+        assert worth(encoder, prepared) == verdict

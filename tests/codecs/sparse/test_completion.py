@@ -1,5 +1,6 @@
 """Completion: neighbours, candidates and cascades, against plain searches."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -43,7 +44,7 @@ def test_candidates_equal_the_logits_at_their_places(factor, rng):
     model.heads[str(factor)][2].weight.data.mul_(8)
     keys = np.unique(keys_of(rng.integers(0, 7, (60, 3))))
     network = ExactSurface(model)
-    found = candidates_of(keys, factor, network)
+    found = candidates_of(keys, factor, functools.partial(network.logits, keys, factor))
     logits = np.empty((len(keys), factor**3), np.float32)
     network.logits(keys, factor, logits.__setitem__)
     level = 12
@@ -84,7 +85,8 @@ def test_stages():
 def test_known_cells_are_put_out_as_they_are(surface):
     model = SurfaceModel(SurfaceConfig((2,), channels=8, blocks=0, hidden=8)).eval()
     fine = np.unique(keys_of(surface))
-    found = candidates_of(np.unique(keys_of(surface // 2)), 2, ExactSurface(model))
+    keys = np.unique(keys_of(surface // 2))
+    found = candidates_of(keys, 2, functools.partial(ExactSurface(model).logits, keys, 2))
     everything = found.with_known(np.ones(len(found.positions), np.bool_), fine)
     for level in (0, 31):
         np.testing.assert_array_equal(everything.keys_passing(level), fine)

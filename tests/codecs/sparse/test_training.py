@@ -10,6 +10,7 @@ from pccbench.codecs.sparse.config import ConfigError, TrainingConfig
 from pccbench.codecs.sparse.experience import ExperienceTrainer
 from pccbench.codecs.sparse.files import read_record
 from pccbench.codecs.sparse.samples import BATCH, Sampler
+from pccbench.codecs.sparse.train import latent_trainer
 from pccbench.codecs.sparse.training import Trainer
 from pccbench.codecs.sparse.weights import load
 from pccbench.codecs.training.checkpoint import CheckpointError
@@ -37,7 +38,7 @@ def test_loss_falls(blocks, make_config):
     trainer = Trainer(make_config(steps=80, learning_rate=1e-2), (), blocks)
     losses = [trainer.train_step() for _ in range(80)]
     for factor in (2, 3, 4):
-        found = [loss for one, loss in losses if one == factor]
+        found = [loss for one, (loss,) in losses if one == factor]
         assert np.mean(found[-5:]) < 0.8 * np.mean(found[:3])
 
 
@@ -73,6 +74,43 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not(blocks, make_config, tmp
             assert torch.equal(value, two.averaged.state_dict()[key]), key
 
 
+def test_latents_that_were_killed_go_on_as_if_they_had_not(blocks, make_config, tmp_path):
+    def make(folder):
+        config = make_config(folder, latents={"steps": 6})
+        return latent_trainer(config, Trainer(config, (), blocks))
+
+    whole, part, rest = make(tmp_path / "a"), make(tmp_path / "b"), make(tmp_path / "b")
+    whole.run()
+    part.path.parent.mkdir()
+    for _ in range(3):
+        part.train_step()
+    part.save()
+    part.train_step()  # lost
+    assert rest.resume()
+    rest.run()
+    for key, value in whole.pair.averaged.state_dict().items():
+        assert torch.equal(value, rest.pair.averaged.state_dict()[key]), key
+
+
+def test_latents_learn(blocks, make_config, tmp_path):
+    """More of them get through at the operating point that gives more for a wrong child, and fewer are wrong."""
+    config = make_config(tmp_path, steps=60, latents={"steps": 300, "learning_rate": 1e-2, "trade_offs": [2.0, 0.01]})
+    surfaces = Trainer(config, (), blocks, held_out=blocks)
+    for _ in range(60):
+        surfaces.train_step()
+    latents = latent_trainer(config, surfaces)
+    for _ in range(300):
+        latents.train_step()
+    low, high = latents.validate().values()
+    assert high[0] < 0.9 * low[0]
+    assert high[1] > 1.5 * low[1]
+
+
+def test_a_configuration_without_latents(blocks, make_config, tmp_path):
+    config = make_config(tmp_path, latents={"steps": 0})
+    assert latent_trainer(config, Trainer(config, (), blocks)) is None
+
+
 def test_contexts_resume(blocks, make_config, tmp_path):
     whole = ExperienceTrainer(make_config(tmp_path / "a", clouds=3), blocks)
     whole.run()
@@ -100,6 +138,8 @@ def test_exported_weights_are_those_of_the_average(weights):
     record = read_record(weights)
     assert record["trained"] is True
     assert record["surface"]["steps"] == 60
+    assert record["latents"]["steps"] == 40
+    assert loaded.operating_points == 2
     assert record["occupancy"]["clouds"] == 2
     assert json.dumps(record)
 
