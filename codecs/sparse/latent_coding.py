@@ -101,14 +101,14 @@ class ExactLatents:
     """
 
     def __init__(self, pair: LatentPair, surface: ExactSurface, tables: FrequencyTables) -> None:
-        """From trained networks, the one that completes the surface, and `tables_of`.
+        """From trained networks, the one that completes the surface, and tables of `make_conditional`.
 
         Raises:
             ValueError: a weight is not finite.
         """
         model, self._encoder = pair.decoder, pair.encoder.eval()
         features = model.config.features
-        self.trade_offs, self.channels = tuple(model.config.trade_offs), model.config.channels
+        self.trade_offs, self.channels = model.config.trade_offs, model.config.channels
         self._surface, self._tables, self._conditional = surface, tables, make_conditional()
         self._down = ExactProduct(model.down, SEEN_LIMIT)
         self._of_point: Floats = model.of_point.detach().float().numpy().copy()
@@ -150,7 +150,6 @@ class ExactLatents:
             workers.map(lambda rows: self._norm.apply(features[rows]), pieces)
         return Prepared(keys, groups, x, seen, logits, features, point)
 
-    @torch.no_grad()
     def choose(self, known: Prepared, occupied: npt.NDArray[np.uint8]) -> Latents:
         """The encoder's latents (m, channels) for the occupancy (n, 8) of the children, x slowest and z fastest."""
         network, workers, groups = self._encoder, Workers(), known.groups
@@ -290,8 +289,3 @@ def _through(block: Block, x: Floats, keys: Keys, workers: Workers) -> Floats:
         return torch.from_numpy(x[rows]) + block.out(torch.relu(block.around(around)))
 
     return _joined(workers, look, len(x))
-
-
-def tables_of() -> FrequencyTables:
-    """Tables of the latents, made once, when weights are exported."""
-    return make_conditional().tables()

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from ..blocks import Blocks
+from ..entropy.exact import gathered
 from ..training.schedule import rate_share
 from .config import TrainingConfig
 from .header import REFINED_STEP
-from .latents import Around, Groups, LatentPair, Surface, distortion_of, side_by_side
+from .latents import Around, Groups, LatentPair, Surface, distortion_of
 from .samples import Sample, Sampler
 from .surface import SurfaceModel
 from .training import VALIDATION_SAMPLES, Network, Run
@@ -39,7 +40,8 @@ class LatentTrainer(Run):
         held_out: blocks to validate on, if any.
     """
 
-    name, kind, figures = "latents", "operating_point", ("wrong_per_point", "bits_per_point")
+    name, ledger_name, kind = "latents", "latents.csv", "operating_point"
+    figures = ("wrong_per_point", "bits_per_point")
 
     def __init__(
         self, config: TrainingConfig, surface: SurfaceModel, identity: str, sampler: Sampler, held_out: Blocks | None
@@ -99,6 +101,6 @@ class LatentTrainer(Run):
         logits, bits = pair(surface, occupied, neighbours, around, point, noise)
         wrong, entropy = distortion_of(logits, occupied)
         # A group counts as its members do.
-        counted = side_by_side(weight[:, None], around.members).amax(1)
+        counted = gathered(weight[:, None], around.members).amax(1)
         sums = (wrong * weight).sum(), (entropy * weight).sum(), (bits.sum(1) * counted).sum()
         return _Terms(*(one / sample.points for one in sums))

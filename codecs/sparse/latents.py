@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,10 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..deepcompress.transforms import Gather
+from ..entropy.exact import gathered
 from ..entropy.gaussian import GaussianConditional, scale_table
 from ..octree.occupancy import distinct, keys_of, points_of
 from .neighbours import neighbours_of
-from .surface import TAPS, Block, SurfaceModel
+from .surface import TAPS, Block, SurfaceModel, child_of
 
 #: Coarse voxels of a group, and children of each.
 MEMBERS = CHILDREN = 8
@@ -67,6 +69,11 @@ class LatentConfig:
         """Plain values."""
         return dataclasses.asdict(self)
 
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> LatentConfig:
+        """What `to_dict` gave."""
+        return cls(**{**record, "trade_offs": tuple(record["trade_offs"])})
+
 
 @dataclass(frozen=True, eq=False)
 class Groups:
@@ -88,8 +95,7 @@ class Groups:
     def of(cls, nodes: Keys) -> Groups:
         """The groups of coarse voxels with these sorted distinct keys."""
         where = points_of(nodes)
-        low = where & 1
-        place = (low[:, 0] * 4 + low[:, 1] * 2 + low[:, 2]).astype(np.int64)
+        place = child_of(where, 2)
         own = keys_of(where >> 1)
         keys = distinct(own)
         of_nodes = np.searchsorted(keys, own)
@@ -97,7 +103,7 @@ class Groups:
         members[of_nodes, place] = np.arange(len(nodes))
         return cls(keys, members, of_nodes, place)
 
-    @property
+    @cached_property
     def first(self) -> npt.NDArray[np.bool_]:
         """(m,) whether a group comes first."""
         even: npt.NDArray[np.bool_] = points_of(self.keys).sum(axis=1) % 2 == 0
@@ -119,11 +125,6 @@ class Around(NamedTuple):
         neighbours = neighbours_of(groups.keys, 1).astype(np.int64)
         arrays = groups.members, groups.of_nodes, groups.place, neighbours, groups.first[:, None]
         return cls(*map(torch.from_numpy, arrays))
-
-
-def side_by_side(x: Tensor, rows: Tensor) -> Tensor:
-    """Rows (m, k) of x (n, c), zeros for n: (m, k * c)."""
-    return torch.cat([x, x.new_zeros(1, x.shape[1])])[rows.reshape(-1)].view(len(rows), -1)
 
 
 def _macs(*layers: nn.Module) -> int:
@@ -179,7 +180,7 @@ class LatentModel(nn.Module):
 
     def features(self, seen: Tensor, around: Around, point: int) -> Tensor:
         """(m, features) of groups, from those (n, channels) of the coarse voxels."""
-        x = self.down(side_by_side(seen, around.members)) + self.of_point[point]
+        x = self.down(gathered(seen, around.members)) + self.of_point[point]
         for block in self.blocks:
             x = block(x, around.neighbours)
         return torch.relu(self.norm(x))
@@ -232,9 +233,9 @@ class LatentEncoder(nn.Module):
     ) -> Tensor:
         """Latents (m, latents), not yet integers, of occupancy less its probability (n, 8)."""
         x = self.look(self.enter(torch.cat([missing, seen], 1)), neighbours)
-        x = torch.relu(self.down(side_by_side(x, around.members)) + self.of_point[point])
+        x = torch.relu(self.down(gathered(x, around.members)) + self.of_point[point])
         x = self.out(torch.relu(self.block(x, around.neighbours)))
-        projected = torch.einsum("mk,mkc->mc", side_by_side(missing, around.members), basis)
+        projected = torch.einsum("mk,mkc->mc", gathered(missing, around.members), basis)
         return x + BASIS_GAIN * projected
 
 

@@ -17,19 +17,13 @@ from ..deepcompress.decision import THRESHOLDS, Costs
 from ..errors import BitstreamError
 from ..octree.occupancy import distinct, keys_of
 from .choice import Choice, Normals, best_of, costs_at, costs_of, normals_of, real_costs, with_column, with_rows
-from .completion import (
-    Candidates,
-    Keys,
-    TooManyCellsError,
-    candidates_of,
-    cells_of_children,
-    coordinates_of,
-)
+from .completion import Candidates, Keys, TooManyCellsError, candidates_of, cells_of_children, coordinates_of
 from .header import Header
 from .kernel import LOSSLESS
 from .modes import EXACT, GUESSED, UNCODED, Modes, decode_modes, encode_modes
 from .occupancy import decode_children, encode_children
 from .regions import CentreErrors, Regions, centre_errors
+from .surface import child_of
 from .weights import Weights
 
 if TYPE_CHECKING:
@@ -84,7 +78,7 @@ def decode_lossy(
     known = _decode_refinement(refinement, regions, found, header, weights) if header.refined else _NONE
     if (found.children > UNCODED).all():  # nothing is left to complete
         return PointCloud(coordinates_of(known), header.bit_depth)
-    active = base[~found.centred[regions.of_nodes]]
+    active, _ = regions.completed(found.centred)
     try:
         if header.point and len(active):
             candidates = _told(active, latents, regions, found, header, weights)
@@ -102,9 +96,9 @@ _NOTHING = Candidates(np.empty((0, 3), np.int32), np.empty((0, CELL_VOXELS), np.
 
 def _told(active: Keys, data: bytes, regions: Regions, modes: Modes, header: Header, weights: Weights) -> Candidates:
     """Candidates among the children of some coarse voxels, with what the latents tell of them."""
-    latents = weights.latents
-    if latents is None or header.point > weights.operating_points:
+    if header.point > weights.operating_points:
         raise BitstreamError(f"stream has latents of operating point {header.point}, which these weights have not")
+    latents = weights.with_latents
     known = latents.prepare(active, header.point - 1)
     values = latents.decode(known, data, _with_latents(known, regions, modes.centred, modes.children))
     return candidates_of(active, header.step, partial(latents.complete, known, values), header.side(1))
@@ -115,7 +109,7 @@ def _with_latents(
 ) -> npt.NDArray[np.bool_]:
     """Which groups of the voxels that are completed have latents: those whose children are not coded."""
     block = np.empty(len(known.groups.keys), np.int64)
-    block[known.groups.of_nodes] = regions.of_nodes[~centred[regions.of_nodes]]
+    _, block[known.groups.of_nodes] = regions.completed(centred)
     return children[block] == UNCODED
 
 
@@ -176,15 +170,12 @@ class LossyEncoder:
             children = self._children(choice.error_sq)
         refinement, refined_bits, known = self._refinement(children)
         latents, latent_bits = b"", 0.0
-        if told is None:
-            self.header = replace(self.header, point=0)
-        else:
+        if told is not None:
             found, latents, latent_bits = self._tell(told, children)
-        self.header = replace(self.header, refined=bool(children.any()))
-        if self.header.refined or told is not None:
+        if children.any() or told is not None:
             found = _with_known(self.regions, found, self.centred, children, known)
             choice = self._best(self._costs(found, children), refined_bits + latent_bits)
-        self.header = replace(self.header, centred=bool(self.centred.any()))
+        self.header = replace(self.header, refined=bool(children.any()), centred=bool(self.centred.any()))
         modes = Modes(choice.levels, self.centred, children)
         data, mode_bits = encode_modes(modes, has_centres=self.header.centred, has_children=self.header.refined)
         notes = {
@@ -216,7 +207,10 @@ class LossyEncoder:
             told = self._prepared()
             return told, Choice(np.zeros(len(self.regions), np.uint8), np.inf, told.wrong), _NOTHING
         choice, found = self._choice_with_centres()
-        if not self.header.point or not len(self._active()):
+        if not self.header.point:
+            return None, choice, found
+        if not len(self._active()):
+            self.header = replace(self.header, point=0)
             return None, choice, found
         told = self._prepared()
         return told, replace(choice, error_sq=np.where(self.centred, choice.error_sq, told.wrong)), found
@@ -227,10 +221,9 @@ class LossyEncoder:
         Raises:
             CodecUnavailableError: the weights have no latents.
         """
-        active, latents, point = self._active(), self.weights.with_latents, self.header.point - 1
-        known = latents.prepare(active, point)
+        active, block = self.regions.completed(self.centred)
+        known = self.weights.with_latents.prepare(active, self.header.point - 1)
         occupied = self._occupied(active)
-        block = self.regions.of_nodes[~self.centred[self.regions.of_nodes]]
         wrong = ((known.logits > 0) != occupied).sum(axis=1)
         return _Told(known, occupied, np.bincount(block, wrong, len(self.regions)).astype(np.float64))
 
@@ -258,12 +251,11 @@ class LossyEncoder:
 
     def _occupied(self, active: Keys) -> npt.NDArray[np.uint8]:
         """Whether the children of coarse voxels are there, (n, 8), x slowest and z fastest."""
-        inside = self.voxels & 1
         parents = keys_of(self.voxels >> 1)
         rows = np.minimum(np.searchsorted(active, parents), len(active) - 1)
         own = active[rows] == parents
         occupied = np.zeros((len(active), 8), np.uint8)
-        occupied[rows[own], (inside[:, 0] * 4 + inside[:, 1] * 2 + inside[:, 2])[own]] = 1
+        occupied[rows[own], child_of(self.voxels[own], 2)] = 1
         return occupied
 
     def _all_refined(self, children: npt.NDArray[np.uint8]) -> Lossy:
@@ -322,7 +314,7 @@ class LossyEncoder:
 
     def _active(self) -> Keys:
         """The coarse voxels whose surface is completed."""
-        return self.base[~self.centred[self.regions.of_nodes]]
+        return self.regions.completed(self.centred)[0]
 
     def _blocks(self, found: Candidates) -> npt.NDArray[np.int64]:
         return self.regions.of_cells(found.positions)

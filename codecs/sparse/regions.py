@@ -55,6 +55,11 @@ class Regions:
         """Number of nodes of each block."""
         return np.bincount(self.of_nodes, minlength=len(self))
 
+    def completed(self, centred: npt.NDArray[np.bool_]) -> tuple[Keys, npt.NDArray[np.int64]]:
+        """Keys of the nodes that do not stand at centres, and the block of each; `centred` (blocks,)."""
+        rest = ~centred[self.of_nodes]
+        return self.base[rest], self.of_nodes[rest]
+
     def of_cells(self, positions: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
         """Block of each cell (n, 3), which must lie in one."""
         return self._of(positions // (self.side // CELL_SIDE))

@@ -17,7 +17,7 @@ from ..blocks import TRAINING, Blocks
 from ..errors import CloudError
 from ..octree.occupancy import keys_of, points_of
 from .neighbours import neighbours_of, windows_of
-from .surface import WINDOW, WINDOW_RADIUS
+from .surface import WINDOW, WINDOW_RADIUS, child_of
 
 #: Side of a piece in coarse voxels, and of its margin that is seen but not counted.
 PIECE, MARGIN = 32, 2
@@ -123,8 +123,7 @@ class Sampler:
         if not _LEAST_VOXELS <= len(keys) <= BATCH:
             return None
         targets = np.zeros((len(keys), factor**3), np.uint8)
-        inside = local % factor
-        targets[rows, (inside[:, 0] * factor + inside[:, 1]) * factor + inside[:, 2]] = 1
+        targets[rows, child_of(local, factor)] = 1
         place = points_of(keys)
         counts = (place >= -(-first // factor) + MARGIN) & (place < end // factor - MARGIN)
         weight = counts.all(axis=1).astype(np.float32)

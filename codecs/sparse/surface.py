@@ -114,6 +114,12 @@ class SurfaceModel(nn.Module):
         return self.logits_of(torch.relu(self.norm(self.trunk_features(windows, neighbours, factor))), factor)
 
 
+def child_of(voxels: npt.NDArray[np.int32], factor: int) -> npt.NDArray[np.int64]:
+    """Which child of their coarse voxels fine voxels (n, 3) are, (n,), in the order of the logits."""
+    inside = voxels.astype(np.int64) % factor
+    return (inside[:, 0] * factor + inside[:, 1]) * factor + inside[:, 2]
+
+
 def child_offsets(factor: int) -> npt.NDArray[np.int32]:
     """Coordinates of the fine voxels inside a coarse one, (factor**3, 3), in the order of the logits."""
     span = np.arange(factor, dtype=np.int32)

@@ -108,8 +108,9 @@ class Run(abc.ABC):
         networks: what is trained.
     """
 
-    #: Of its files.
+    #: Of its checkpoint, without suffix, and of its ledger.
     name: str
+    ledger_name: str
     #: Column of the ledger for what a step is for.
     kind: str
     #: Columns for the figures of a step, and after `validation_` for those of a validation.
@@ -138,7 +139,7 @@ class Run(abc.ABC):
     @property
     def ledger_path(self) -> Path:
         """Where the ledger lies."""
-        return self.training.checkpoint_dir / ("ledger.csv" if self.name == "surface" else f"{self.name}.csv")
+        return self.training.checkpoint_dir / self.ledger_name
 
     @abc.abstractmethod
     def draw(self, rng: np.random.Generator) -> tuple[int, Sample]:
@@ -233,7 +234,8 @@ class Trainer(Run):
         held_out: blocks to validate on; None for those in the folder, if there are any.
     """
 
-    name, kind, figures = "surface", "factor", ("nats_per_point",)
+    name, ledger_name, kind = "surface", "ledger.csv", "factor"
+    figures = ("nats_per_point",)
 
     def __init__(
         self,

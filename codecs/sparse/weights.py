@@ -72,7 +72,7 @@ def save(
     import torch
     from safetensors.torch import save_file
 
-    from .latent_coding import tables_of
+    from .latents import make_conditional
 
     tensors: dict[str, Tensor] = {}
     networks: dict[str, torch.nn.Module] = {f"{_SURFACE}.{number}": model for number, model in enumerate(surfaces)}
@@ -81,7 +81,7 @@ def save(
     if latents is not None:
         networks[_LATENTS] = latents
         metadata["latents"] = json.dumps(latents.decoder.config.to_dict())
-        integers |= {f"{_TABLES}.{name}": array for name, array in tables_of().arrays().items()}
+        integers |= {f"{_TABLES}.{name}": array for name, array in make_conditional().tables().arrays().items()}
     for prefix, model in networks.items():
         for key, value in model.state_dict().items():
             tensors[f"{prefix}.{key}"] = value.detach().half().contiguous()
@@ -126,7 +126,7 @@ def load(folder: Path) -> Weights:
             surfaces.append(ExactSurface(model))
         if "latents" in metadata:
             surface = next(one for one in surfaces if REFINED_STEP in one.config.factors)
-            pair = LatentPair(LatentConfig(**json.loads(metadata["latents"])), surface.config.channels)
+            pair = LatentPair(LatentConfig.from_dict(json.loads(metadata["latents"])), surface.config.channels)
             pair.load_state_dict(floats(_LATENTS))
             tables = FrequencyTables.from_arrays({key: one.numpy() for key, one in part(_TABLES).items()})
             latents = ExactLatents(pair, surface, tables)

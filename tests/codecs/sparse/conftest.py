@@ -71,3 +71,35 @@ def weights(tmp_path_factory, blocks, make_config):
     latents = latent_trainer(config, surfaces)
     latents.run()
     return export(config, contexts, surfaces, latents, (), "a test")
+
+
+@pytest.fixture
+def permute_sums(monkeypatch):
+    """Have exact products add up in another order each time."""
+    from pccbench.codecs.sparse.exact import ExactProduct
+
+    rng = np.random.default_rng(1)
+
+    def permuted(self, x):
+        order = rng.permutation(x.shape[1])
+        total = np.zeros((len(x), self.matrix.shape[1]), np.float32)
+        step = max(len(order) // 5, 1)
+        for start in range(0, len(order), step):
+            part = order[start : start + step]
+            total += x[:, part] @ self.matrix[part]
+        return total
+
+    return lambda: monkeypatch.setattr(ExactProduct, "__call__", permuted)
+
+
+@pytest.fixture
+def threads_and_pieces(monkeypatch):
+    """Settings to compute under: pass through them."""
+
+    def settings():
+        for number, rows in ((1, 7), (2, 333), (3, 1 << 20)):
+            monkeypatch.setattr("os.sched_getaffinity", lambda _, number=number: set(range(number)))
+            monkeypatch.setattr("pccbench.codecs.sparse.exact._PIECE_ROWS", rows)
+            yield number, rows
+
+    return settings

@@ -38,31 +38,19 @@ def test_close_to_the_trained_network(keys):
     assert np.abs(logits_of(ExactSurface(model), keys) - expected).mean() < 0.01 * expected.std()
 
 
-def test_the_same_for_any_threads_and_pieces(keys, monkeypatch):
+def test_the_same_for_any_threads_and_pieces(keys, threads_and_pieces):
     network = ExactSurface(make())
     expected = logits_of(network, keys)
     threads = torch.get_num_threads()
-    for number, rows in ((1, 7), (2, 333), (3, 1 << 20)):
-        monkeypatch.setattr("os.sched_getaffinity", lambda _, number=number: set(range(number)))
-        monkeypatch.setattr("pccbench.codecs.sparse.exact._PIECE_ROWS", rows)
+    for _ in threads_and_pieces():
         np.testing.assert_array_equal(logits_of(network, keys), expected)
     assert torch.get_num_threads() == threads
 
 
-def test_the_same_for_any_order_of_the_sums(keys, monkeypatch):
+def test_the_same_for_any_order_of_the_sums(keys, permute_sums):
     network = ExactSurface(make())
     expected = logits_of(network, keys)
-    rng = np.random.default_rng(1)
-
-    def permuted(self, x):
-        order = rng.permutation(x.shape[1])
-        total = np.zeros((len(x), self.matrix.shape[1]), np.float32)
-        for start in range(0, len(order), 101):
-            part = order[start : start + 101]
-            total += x[:, part] @ self.matrix[part]
-        return total
-
-    monkeypatch.setattr(ExactProduct, "__call__", permuted)
+    permute_sums()
     np.testing.assert_array_equal(logits_of(network, keys), expected)
 
 

@@ -6,8 +6,8 @@ import torch
 
 from pccbench.codecs.errors import BitstreamError
 from pccbench.codecs.octree.occupancy import keys_of, points_of
-from pccbench.codecs.sparse.exact import ExactProduct, ExactSurface
-from pccbench.codecs.sparse.latent_coding import LATENT_LIMIT, ExactLatents, tables_of
+from pccbench.codecs.sparse.exact import ExactSurface
+from pccbench.codecs.sparse.latent_coding import LATENT_LIMIT, ExactLatents
 from pccbench.codecs.sparse.latents import Around, Groups, LatentConfig, LatentPair, Surface
 from pccbench.codecs.sparse.neighbours import neighbours_of, windows_of
 from pccbench.codecs.sparse.surface import SurfaceConfig, SurfaceModel
@@ -37,7 +37,7 @@ def models():
 @pytest.fixture
 def exact(models):
     surface, pair = models
-    return ExactLatents(pair, ExactSurface(surface), tables_of())
+    return ExactLatents(pair, ExactSurface(surface), pair.conditional.tables())
 
 
 @pytest.fixture(scope="module")
@@ -91,36 +91,24 @@ def test_close_to_the_trained_networks(models, exact, keys, occupied):
     assert 8 * len(data) == pytest.approx(bits, rel=0.01, abs=64)
 
 
-def test_the_same_for_any_threads_and_pieces(exact, keys, occupied, monkeypatch):
-    latents, data, _, logits = outcome(exact, keys, occupied)
-    for number, rows in ((1, 7), (2, 333), (3, 1 << 20)):
-        monkeypatch.setattr("os.sched_getaffinity", lambda _, number=number: set(range(number)))
-        monkeypatch.setattr("pccbench.codecs.sparse.exact._PIECE_ROWS", rows)
-        known = exact.prepare(keys, POINT)
-        np.testing.assert_array_equal(exact.decode(known, data, np.ones(len(latents), np.bool_)), latents)
-        found = np.empty_like(logits)
-        exact.complete(known, latents, found.__setitem__)
-        np.testing.assert_array_equal(found, logits)
-
-
-def test_the_same_for_any_order_of_the_sums(exact, keys, occupied, monkeypatch):
-    latents, data, _, logits = outcome(exact, keys, occupied)
-    rng = np.random.default_rng(1)
-
-    def permuted(self, x):
-        order = rng.permutation(x.shape[1])
-        total = np.zeros((len(x), self.matrix.shape[1]), np.float32)
-        for start in range(0, len(order), 37):
-            part = order[start : start + 37]
-            total += x[:, part] @ self.matrix[part]
-        return total
-
-    monkeypatch.setattr(ExactProduct, "__call__", permuted)
+def assert_decodes(exact, keys, data, latents, logits):
     known = exact.prepare(keys, POINT)
     np.testing.assert_array_equal(exact.decode(known, data, np.ones(len(latents), np.bool_)), latents)
     found = np.empty_like(logits)
     exact.complete(known, latents, found.__setitem__)
     np.testing.assert_array_equal(found, logits)
+
+
+def test_the_same_for_any_threads_and_pieces(exact, keys, occupied, threads_and_pieces):
+    latents, data, _, logits = outcome(exact, keys, occupied)
+    for _ in threads_and_pieces():
+        assert_decodes(exact, keys, data, latents, logits)
+
+
+def test_the_same_for_any_order_of_the_sums(exact, keys, occupied, permute_sums):
+    latents, data, _, logits = outcome(exact, keys, occupied)
+    permute_sums()
+    assert_decodes(exact, keys, data, latents, logits)
 
 
 def test_some_groups_alone(exact, keys, occupied, rng):
@@ -147,7 +135,7 @@ def test_the_largest_latents(exact, keys):
         exact.decode(known, data, every)
 
 
-def test_damage(exact, keys, occupied, rng):
+def test_damage(exact, keys, occupied):
     latents, data, _, _ = outcome(exact, keys, occupied)
     every = np.ones(len(latents), np.bool_)
     for broken in (data[: len(data) // 2], data + b"\1\2\3\4\5"):

@@ -56,30 +56,20 @@ def test_loss_is_the_cross_entropy_where_focal_has_no_share(blocks, make_config,
     assert trainer._focal_share(2) == 0 < trainer._focal_share(4)
 
 
-def test_a_run_that_was_killed_goes_on_as_if_it_had_not(blocks, make_config, tmp_path):
-    whole = Trainer(make_config(tmp_path / "a", steps=6), (), blocks)
-    whole.run()
-    part = Trainer(make_config(tmp_path / "b", steps=6), (), blocks)
-    part.config.training.checkpoint_dir.mkdir()
-    for _ in range(3):
-        part.train_step()
-    part.save()
-    part.train_step()  # lost
-    rest = Trainer(make_config(tmp_path / "b", steps=6), (), blocks)
-    assert rest.resume()
-    assert rest.step == 3
-    rest.run()
-    for one, two in zip(whole.networks, rest.networks, strict=True):
-        for key, value in one.averaged.state_dict().items():
-            assert torch.equal(value, two.averaged.state_dict()[key]), key
+def make_surfaces(config, blocks):
+    return Trainer(config, (), blocks)
 
 
-def test_latents_that_were_killed_go_on_as_if_they_had_not(blocks, make_config, tmp_path):
-    def make(folder):
-        config = make_config(folder, latents={"steps": 6})
-        return latent_trainer(config, Trainer(config, (), blocks))
+def make_latents(config, blocks):
+    return latent_trainer(config, make_surfaces(config, blocks))
 
-    whole, part, rest = make(tmp_path / "a"), make(tmp_path / "b"), make(tmp_path / "b")
+
+@pytest.mark.parametrize("make", [make_surfaces, make_latents])
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not(make, blocks, make_config, tmp_path):
+    def new(folder):
+        return make(make_config(tmp_path / folder, steps=6, latents={"steps": 6}), blocks)
+
+    whole, part, rest = new("a"), new("b"), new("b")
     whole.run()
     part.path.parent.mkdir()
     for _ in range(3):
@@ -87,9 +77,11 @@ def test_latents_that_were_killed_go_on_as_if_they_had_not(blocks, make_config, 
     part.save()
     part.train_step()  # lost
     assert rest.resume()
+    assert rest.step == 3
     rest.run()
-    for key, value in whole.pair.averaged.state_dict().items():
-        assert torch.equal(value, rest.pair.averaged.state_dict()[key]), key
+    for one, two in zip(whole.networks, rest.networks, strict=True):
+        for key, value in one.averaged.state_dict().items():
+            assert torch.equal(value, two.averaged.state_dict()[key]), key
 
 
 def test_latents_learn(blocks, make_config, tmp_path):
