@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 #: Version of the row's schema; a store of another version is refused, never guessed at.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Status = Literal[
     "ok",
@@ -17,6 +17,9 @@ Status = Literal[
     "out_of_memory",
     "mismatch",
     "metric_failed",
+    "unreadable",
+    "not_applicable",
+    "disrupted",
 ]
 STATUSES: tuple[str, ...] = get_args(Status)
 
@@ -32,11 +35,15 @@ class Row:
         job_key: hash of everything that the result depends on.
         ingredients: what went into the key, each with its own hash or value, to tell why a row is stale.
         codec, rate, dataset, cloud: what was run on what.
-        status: `ok`, or the kind of failure.
+        status: `ok`; the codec's `encode_failed`, `decode_failed`, `timeout`, `out_of_memory`, `mismatch`; the
+            cloud's `unreadable`; `metric_failed`; `not_applicable` (this codec does not code this kind of cloud,
+            no failure); `disrupted` (a failure of the moment: worker killed from outside, disk full, file gone,
+            interrupted import), which the next run tries again.
         phase: the phase that failed: setup, encode, decode, metric; empty when ok.
         reason: one line: exception, exit code or signal; empty when ok.
         stderr_tail: last lines that the worker or tool wrote, when it failed.
         points_in, points_out: points of the input as loaded (after the duplicate policy) and decoded.
+        repeats_dropped: points of the file that repeated another and were merged before coding.
         size_bytes: bytes given to the decoder.
         rate_bpp: 8 * size_bytes / points_in.
         estimated_bits: bits that the codec's models predicted, where it has them.
@@ -52,6 +59,8 @@ class Row:
         encode_cpu_s, decode_cpu_s: CPU seconds of worker and children in the median repeat's phase.
         encode_peak_mb, decode_peak_mb: peak resident MiB of worker and children during the phase.
         metric_s: seconds spent on measuring, without indexing the input cloud and estimating its normals.
+        seal: what kept the decoder from everything but the bytes (`landlock`, ...; `none` where the system has
+            nothing), empty when it did not run.
         shares_cores: whether other timed jobs ran at the same time.
         threads: threads that the worker was pinned to.
         parameters: the rate's parameters.
@@ -75,6 +84,7 @@ class Row:
     stderr_tail: str = ""
     points_in: int | None = None
     points_out: int | None = None
+    repeats_dropped: int | None = None
     point_ratio: float | None = None
     size_bytes: int | None = None
     rate_bpp: float | None = None
@@ -122,6 +132,7 @@ class Row:
     encode_peak_mb: float | None = None
     decode_peak_mb: float | None = None
     metric_s: float | None = None
+    seal: str = ""
     shares_cores: bool = False
     threads: int | None = None
     parameters: dict[str, Any] = field(default_factory=dict)

@@ -15,6 +15,10 @@ class CodecError(PccbenchError):
     """A codec could not do what it was asked, for a reason that it knows."""
 
 
+class NotApplicableError(CodecError):
+    """A codec does not code this kind of cloud (real-valued, say, or without loss): nobody's failure."""
+
+
 class BitstreamError(CodecError):
     """A bitstream is damaged, truncated or foreign."""
 
