@@ -72,7 +72,9 @@ class Session:
             try:
                 operations[request["operation"]](request)
             except Exception as error:
-                self._reply("error", kind=type(error).__name__, text=_one_line(error), memory=_is_memory(error))
+                number = error.errno if isinstance(error, OSError) else None
+                memory = _is_memory(error)
+                self._reply("error", kind=_kind(error), text=_one_line(error), memory=memory, errno=number)
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()
@@ -168,6 +170,13 @@ def _peak_memory_mb() -> float:
                 return int(line.split()[1]) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1024 if sys.platform == "linux" else peak / 2**20
+
+
+def _kind(error: BaseException) -> str:
+    """Name of the error's class; of the class of ours that it is a kind of, where there is one."""
+    names = [cls.__name__ for cls in type(error).__mro__]
+    ours = ("NotApplicableError", "CodecUnavailableError", "ModuleNotFoundError")
+    return next((name for name in names if name in ours), names[0])
 
 
 def _is_memory(error: BaseException) -> bool:

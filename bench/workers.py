@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..codecs.registry import CodecSpec
+from .moment import is_from_outside, is_passing_number
 from .row import Status
 
 #: How often a busy worker's memory is looked at, in seconds.
@@ -26,8 +27,10 @@ POLL_S = 0.02
 SETUP_TIMEOUT_S = 900.0
 #: Lines and characters of a failed worker's log that a row keeps.
 TAIL_LINES, TAIL_CHARACTERS = 20, 2000
+#: Bytes at the end of a log that are read for them.
+LARGEST_TAIL = 1 << 16
 #: Errors whose text is made for people: their kind need not be named.
-SPOKEN_ERRORS = ("BitstreamError", "CodecError", "CloudError", "CodecUnavailableError")
+SPOKEN_ERRORS = ("BitstreamError", "CodecError", "CloudError", "CodecUnavailableError", "NotApplicableError")
 #: The largest reply that is read: 2**31 bytes hold 89 million points.
 LARGEST_REPLY = 2**31
 
@@ -188,11 +191,11 @@ class _Process:
                     reply.peak_mb = max(reply.peak_mb, float(message["peak_mb"]) + children_mb)
                     continue
             except EOFError:
-                raise self._error(failed, self._post_mortem()) from None
+                raise self._error(*self._post_mortem(failed)) from None
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise self._error(failed, f"the worker's reply made no sense ({type(error).__name__})") from None
             if event == "error":
-                raise self._reported(message, failed)
+                raise self._reported(message, phase, failed)
             reply.fields, reply.payload = message, payload
             return reply
 
@@ -210,12 +213,16 @@ class _Process:
                 raise self._error("timeout", f"{phase} took longer than {timeout_s:g} s")
         return peak
 
-    def _reported(self, message: dict[str, Any], failed: Status) -> WorkerError:
+    def _reported(self, message: dict[str, Any], phase: str, failed: Status) -> WorkerError:
         """The error that the worker says the codec raised."""
         kind, text = str(message.get("kind")), str(message.get("text"))
         status: Status = "out_of_memory" if message.get("memory") else failed
-        if kind == "CodecUnavailableError":
+        if phase == "setup" and kind in ("CodecUnavailableError", "ModuleNotFoundError"):
             status = "unavailable"
+        elif phase == "encode" and kind in ("NotApplicableError", "CodecUnavailableError"):
+            status = "not_applicable"  # the codec was set up, so it is this cloud or rate that it does not code
+        elif is_passing_number(message.get("errno")):
+            status = "disrupted"
         reason = text if kind in SPOKEN_ERRORS else f"{kind}: {text}"
         return WorkerError(status, reason, self._tail(), is_reported=True)
 
@@ -224,15 +231,19 @@ class _Process:
         self._kill()
         return WorkerError(status, reason, self._tail())
 
-    def _post_mortem(self) -> str:
+    def _post_mortem(self, failed: Status) -> tuple[Status, str]:
+        """Status and reason of a process that ended by itself; `failed` where that is the codec's doing."""
         code = self._popen.wait()
         if code >= 0:
-            return f"the worker ended with exit code {code}"
+            return failed, f"the worker ended with exit code {code}"
         name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
-        return f"the worker was ended by {name}"
+        if not is_from_outside(-code):
+            return failed, f"the worker was ended by {name}"
+        memory = ", or by the kernel for want of memory" if -code == signal.SIGKILL else ""
+        return "disrupted", f"the worker was ended by {name}: killed from outside{memory}"
 
     def _tail(self) -> str:
-        self._log.seek(0)
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - LARGEST_TAIL))
         text = self._log.read().decode(errors="replace")
         return "\n".join(text.splitlines()[-TAIL_LINES:])[-TAIL_CHARACTERS:]
 
