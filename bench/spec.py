@@ -92,7 +92,7 @@ class RunSpec(BaseModel):
     @field_validator("datasets", mode="before")
     @classmethod
     def _folders_are_named(cls, value: Any) -> Any:
-        for name in value if isinstance(value, list | tuple) else ():
+        for name in value if isinstance(value, list | tuple) else (value,):
             if isinstance(name, os.PathLike):
                 raise ValueError(f"expected a name, got a path; a folder of clouds is named '{FOLDER_PREFIX}{name}'")
         return value
