@@ -7,8 +7,6 @@ with `--jobs N` has N lanes, each in a joblib process on cores of its own.
 from __future__ import annotations
 
 import hashlib
-import statistics
-import tempfile
 import time
 from collections import OrderedDict
 from dataclasses import replace
@@ -37,12 +35,10 @@ CACHED_POINTS = 8_000_000
 
 
 class PreparedCloud:
-    """A cloud as the jobs need it: its points in a file for encoders, and indexed for the metrics."""
+    """A cloud as the jobs need it: its points as bytes for encoders, and indexed for the metrics."""
 
-    def __init__(self, cloud: PointCloud, folder: Path, peak: float | None) -> None:
+    def __init__(self, cloud: PointCloud, peak: float | None) -> None:
         self.cloud = cloud
-        self.points_path = Path(tempfile.mkstemp(suffix=".npy", dir=folder)[1])
-        np.save(self.points_path, cloud.points)
         self._peak = cloud.peak if peak is None else peak
         self.geometry_sha256 = cloud.geometry_sha256()
 
@@ -80,12 +76,21 @@ class Lane:
         threads: threads of each worker.
         shares_cores: other timed jobs may use the same cores.
         scratch: existing folder for the files of workers.
+        hidden: files and folders that workers must not read: data sets, the run folder.
     """
 
     def __init__(
-        self, spec: RunSpec, *, cores: tuple[int, ...] | None, threads: int, shares_cores: bool, scratch: Path
+        self,
+        spec: RunSpec,
+        *,
+        cores: tuple[int, ...] | None,
+        threads: int,
+        shares_cores: bool,
+        scratch: Path,
+        hidden: tuple[Path, ...] = (),
     ) -> None:
         self._spec = spec
+        self._hidden = hidden
         self._scratch = scratch
         self._shares_cores = shares_cores
         memory = None if spec.memory_limit_gb is None else int(spec.memory_limit_gb * 2**30)
@@ -114,13 +119,15 @@ class Lane:
         stream = b""
         phase = "encode"
         try:
-            encoded = encoder.ask(self._encode_request(job, prepared))
-            stream = encoded.payload
+            points_in = memoryview(prepared.cloud.points.reshape(-1).view(np.uint8))
+            encoded = encoder.ask(self._encode_request(job, prepared), points_in, self._spec.repeats)
+            stream = bytes(encoded.payload)
             row = replace(row, **_encoded(encoded, len(prepared.cloud)))
             phase = "decode"
-            decoded = decoder.ask({"operation": "decode", "repeats": self._spec.repeats}, stream)
+            decoded = decoder.ask({}, stream, self._spec.repeats)
             points = _points(decoded)
-            row = replace(row, **_timing("decode", decoded), points_out=len(points))
+            row = replace(row, **_timing("decode", decoded), points_out=len(points), seal=decoder.seal)
+            row = replace(row, notes={**row.notes, **encoded.notes("encode"), **decoded.notes("decode")})
         except WorkerError as error:
             return replace(
                 row, status=error.status, phase=phase, reason=error.reason, stderr_tail=error.stderr_tail
@@ -156,8 +163,8 @@ class Lane:
             for worker in (self._encoder, self._decoder):
                 if worker is not None:
                     worker.close()
-            self._encoder = Worker(job.codec.spec, "encode", self._limits, self._scratch)
-            self._decoder = Worker(job.codec.spec, "decode", self._limits, self._scratch)
+            self._encoder = Worker(job.codec.spec, "encode", self._limits, self._scratch, self._hidden)
+            self._decoder = Worker(job.codec.spec, "decode", self._limits, self._scratch, self._hidden)
             self._codec = job.codec.spec.name
         self._encoder.start()
         self._decoder.start()
@@ -167,22 +174,19 @@ class Lane:
         identity = f"{job.cloud.dataset}/{job.cloud.name}"
         if identity not in self._clouds:
             cloud = job.cloud.load()
-            self._clouds[identity] = PreparedCloud(cloud, self._scratch, self._spec.peak)
+            self._clouds[identity] = PreparedCloud(cloud, self._spec.peak)
             while sum(len(kept.cloud) for kept in self._clouds.values()) > CACHED_POINTS and len(self._clouds) > 1:
-                _, dropped = self._clouds.popitem(last=False)
-                dropped.points_path.unlink()
+                self._clouds.popitem(last=False)
         self._clouds.move_to_end(identity)
         return self._clouds[identity]
 
     def _encode_request(self, job: Job, prepared: PreparedCloud) -> dict[str, Any]:
         cloud, rate = prepared.cloud, job.rate
         return {
-            "operation": "encode",
-            "points": str(prepared.points_path),
+            "dtype": cloud.points.dtype.str,
             "bit_depth": cloud.bit_depth,
             "declared_peak": cloud.declared_peak,
             "rate": {"name": rate.name, "parameters": dict(rate.parameters), "lossless": rate.lossless},
-            "repeats": self._spec.repeats,
         }
 
     def _judged(
@@ -230,7 +234,7 @@ def _reason(error: Exception) -> str:
 
 
 def _encoded(reply: Reply, points_in: int) -> dict[str, Any]:
-    stream = reply.payload
+    stream = bytes(reply.payload)
     return {
         **_timing("encode", reply),
         "size_bytes": len(stream),
@@ -244,9 +248,9 @@ def _encoded(reply: Reply, points_in: int) -> dict[str, Any]:
 
 def _timing(phase: str, reply: Reply) -> dict[str, Any]:
     return {
-        f"{phase}_s": statistics.median(reply.wall_s),
+        f"{phase}_s": reply.typical_s,
         f"{phase}_s_samples": reply.wall_s,
-        f"{phase}_cpu_s": statistics.median(reply.cpu_s),
+        f"{phase}_cpu_s": reply.typical_cpu_s,
         f"{phase}_peak_mb": reply.peak_mb,
     }
 
