@@ -7,6 +7,7 @@ Where the data set, the run folder or temporary files lie inside one of these, t
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import site
 import sys
@@ -15,6 +16,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..codecs.registry import CodecSpec
+from .datasets.root import data_root
+from .errors import UsageError
+from .spec import RunSpec
 
 #: Names, separated by commas, of further variables that codecs get; files and folders that they name become readable.
 VARIABLE = "PCCBENCH_PASS"
@@ -32,14 +36,16 @@ _PASSED_BEGINNINGS = (
     *("LC_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "NUMBA_", "NUMEXPR_", "TORCH_", "PYTORCH_"),
     *("ATEN_", "DNNL_", "ONEDNN_", "NPY_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "MALLOC_"),
 )
-#: Folders that hold anything: of a codec module in one of these, only code and weights beside it are readable.
+#: Folders that hold anything: where a codec's file or an entry of a search path is one of these, not what is below.
 _BROAD = ("/", "/home", "/root", "/tmp", "/var/tmp", "/dev/shm", "/data", "/mnt", "/media", "/srv", "/opt")  # noqa: S108
-#: What of such a folder is readable.
+#: What beside a codec's file is readable.
 _OWN_SUFFIXES = frozenset(".py .pyc .so .pyd .pt .pth .ckpt .safetensors .onnx .json .yaml .yml .toml .cfg".split())
 #: Parts of the package that workers import.
 _PACKAGE_PARTS = ("__init__.py", "_version.py", "py.typed", "bench", "codecs", "metrics", "reports")
 #: So deep, folders with something hidden in them are looked through; deeper, they are left out.
 _DEEPEST = 12
+#: So many files and folders around a codec's file are looked at.
+_MOST_LOOKED_AT = 20_000
 
 
 def gpus() -> tuple[str, ...]:
@@ -50,6 +56,15 @@ def gpus() -> tuple[str, ...]:
 def devices() -> tuple[str, ...]:
     """Devices that a codec may use."""
     return (*_DEVICES, *gpus())
+
+
+def data_folders(spec: RunSpec) -> tuple[Path, ...]:
+    """Folders of the data sets of a run, which its codecs must not read."""
+    found = [Path(name.partition(":")[2]).expanduser() for name in spec.datasets if name.startswith("folder:")]
+    with contextlib.suppress(UsageError):  # said where the data set is opened
+        root = data_root(spec.data_root)
+        found += [] if root is None else [root]
+    return tuple(path.absolute() for path in found)
 
 
 def environment(folder: Path, threads: int, hidden: Iterable[Path]) -> dict[str, str]:
@@ -65,8 +80,7 @@ def environment(folder: Path, threads: int, hidden: Iterable[Path]) -> dict[str,
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name in wanted
-        or (name.startswith(_PASSED_BEGINNINGS) and not any(path in value for path in secrets))
+        if name in wanted or (name.startswith(_PASSED_BEGINNINGS) and not any(path in value for path in secrets))
     }
     for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH"):
         if name in kept:
@@ -170,28 +184,25 @@ def _resolved(path: Path) -> Path | None:
 
 
 def _beside(source: Path, secrets: list[Path], listed: list[str]) -> Iterator[str]:
-    """A codec's file and what lies beside it: all, unless that is a folder which holds other things, too."""
+    """A codec's file, and the code and weights beside it; the whole of a package."""
     folder = source.resolve().parent
     yield str(source.resolve())
-    is_hidden = any(folder == secret or secret in folder.parents for secret in secrets)
     if source.name == "__init__.py":
-        # A package is the codec's wherever it lies; what is hidden inside it stays hidden.
+        # It is the codec's wherever it lies; what is hidden inside it stays hidden.
         yield from _carved(folder, [secret for secret in secrets if folder in secret.parents], listed)
-    elif is_hidden or folder in _broad():
-        yield from _code_in(folder, secrets, listed)
     else:
-        yield from _carved(folder, secrets, listed)
+        yield from _code_in(folder, secrets, listed)
 
 
 def _code_in(folder: Path, secrets: list[Path], listed: list[str]) -> Iterator[str]:
-    """Code, weights and packages right in a folder."""
+    """Code and weights in a folder that may hold anything, and in folders below it unless that can hold too much."""
     listed.append(str(folder))
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if path.suffix in _OWN_SUFFIXES and path.is_file():
-                yield str(path)
-            elif (path / "__init__.py").is_file():
-                yield from _carved(path, [secret for secret in secrets if path in secret.parents], listed)
+    patterns = ("*",) if _resolved(folder) in _broad() else ("*", "*/*", "*/*/*")
+    inside = [secret for secret in secrets if folder in secret.parents]
+    for path in itertools.islice(itertools.chain.from_iterable(map(folder.glob, patterns)), _MOST_LOOKED_AT):
+        is_hidden = any(path == secret or secret in path.parents for secret in inside)
+        if path.suffix in _OWN_SUFFIXES and not is_hidden and path.is_file():
+            yield str(path)
 
 
 def _broad() -> set[Path]:

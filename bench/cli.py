@@ -6,7 +6,6 @@ import contextlib
 import errno
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from ..metrics.errors import MetricError
 from ..reports.errors import ReportError
 from .errors import StoreWriteError, UsageError
 from .prepare.command import prepare
+from .signals import treat_as_interrupts
 from .train import train
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def main() -> None:
         code = command.main(prog_name="bench", standalone_mode=False)
     except click.exceptions.Exit as stop:
         code = stop.exit_code
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         code = _fail("interrupted", EXIT_INTERRUPTED)
     except click.ClickException as error:
         error.show()
@@ -80,7 +80,7 @@ def _warn(text: str) -> None:
 @click.version_option(__version__, prog_name="pccbench")
 def command() -> None:
     """Benchmark point cloud geometry codecs: real bitstreams, sealed decoders, MPEG-exact metrics."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill leaves a run as Ctrl-C does
+    treat_as_interrupts()
 
 
 def _names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:

@@ -51,7 +51,7 @@ def die_with_parent() -> None:
         _prctl("prctl(PDEATHSIG)", _PR_SET_PDEATHSIG, _SIGKILL)
 
 
-# --- Landlock: which files may be read and written -------------------------------------------------------------------
+# Landlock: which files may be read and written.
 
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
@@ -117,10 +117,10 @@ def no_new_privileges() -> None:
     _prctl("prctl(NO_NEW_PRIVS)", _PR_SET_NO_NEW_PRIVS, 1)
 
 
-# --- seccomp: which system calls are refused -------------------------------------------------------------------------
+# Seccomp: which system calls are refused.
 
-#: Numbers (x86_64, aarch64) of what a codec has no use for and what leads out of the process: sockets, other processes,
-#: shared memory and queues of System V and POSIX, kernel keys, mounts, extended attributes, watches of files.
+#: Numbers (x86_64, aarch64) of what a codec has no use for and what leads out of the process: sockets, other
+#: processes, shared memory and queues of System V and POSIX, kernel keys, mounts, extended attributes, watches of files.
 _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "socket": (41, 198), "connect": (42, 203), "accept": (43, 202), "bind": (49, 200), "listen": (50, 201),
     "accept4": (288, 242),
@@ -202,7 +202,9 @@ def seccomp(*, altering: bool) -> None:
     # The C library falls back to clone, whose flags can be looked at.
     code += [(_EQUAL, 0, 1, _CLONE3[column]), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
     code += _on_argument(_CLONE[column], 0, [(_ANY_BIT, 0, 1, _NEW_NAMESPACES), (_RETURN, 0, 0, refusal)])
-    locks = [step for command in _LOCKING for step in ((_EQUAL, 0, 1, command), (_RETURN, 0, 0, _ERRNO | errno.ENOLCK))]
+    locks = [
+        step for command in _LOCKING for step in ((_EQUAL, 0, 1, command), (_RETURN, 0, 0, _ERRNO | errno.ENOLCK))
+    ]
     code += _on_argument(_FCNTL[column], 1, locks)
     # The limits of other processes of the same user could be read and set.
     code += _on_argument(_PRLIMIT[column], 0, [(_EQUAL, 1, 0, 0), (_RETURN, 0, 0, refusal)])
@@ -222,9 +224,15 @@ def _on_argument(
     return [(_EQUAL, 0, len(body), number), *body]
 
 
-# --- namespaces: which processes, networks, queues and mounts are there at all -----------------------------------------
+# Namespaces: which processes, networks, queues and mounts are there at all.
 
-NAMESPACES = {"mntns": 0x00020000, "ipcns": 0x08000000, "userns": 0x10000000, "pidns": 0x20000000, "netns": 0x40000000}
+NAMESPACES = {
+    "mntns": 0x00020000,
+    "ipcns": 0x08000000,
+    "userns": 0x10000000,
+    "pidns": 0x20000000,
+    "netns": 0x40000000,
+}
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _READ_ONLY = 442, -100, 0x8000, 1
 _CAP_DAC_OVERRIDE = 1

@@ -7,6 +7,7 @@ with `--jobs N` has N lanes, each in a joblib process on cores of its own.
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import time
 from collections import OrderedDict
 from dataclasses import replace
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from ..codecs.cloud import PointCloud
 from ..codecs.errors import PccbenchError
 from ..metrics.errors import MetricError
+from .allowed import data_folders
 from .plan import Job
 from .provenance import utc_now
 from .row import Row
@@ -35,10 +37,12 @@ CACHED_POINTS = 8_000_000
 
 
 class PreparedCloud:
-    """A cloud as the jobs need it: its points as bytes for encoders, and indexed for the metrics."""
+    """A cloud as the jobs need it: its points in a file for encoders, and indexed for the metrics."""
 
-    def __init__(self, cloud: PointCloud, peak: float | None) -> None:
+    def __init__(self, cloud: PointCloud, folder: Path, peak: float | None) -> None:
         self.cloud = cloud
+        self.points_path = Path(tempfile.mkstemp(suffix=".npy", dir=folder)[1])
+        np.save(self.points_path, cloud.points)
         self._peak = cloud.peak if peak is None else peak
         self.geometry_sha256 = cloud.geometry_sha256()
 
@@ -76,22 +80,14 @@ class Lane:
         threads: threads of each worker.
         shares_cores: other timed jobs may use the same cores.
         scratch: existing folder for the files of workers.
-        hidden: files and folders that workers must not read: data sets, the run folder.
     """
 
     def __init__(
-        self,
-        spec: RunSpec,
-        *,
-        cores: tuple[int, ...] | None,
-        threads: int,
-        shares_cores: bool,
-        scratch: Path,
-        hidden: tuple[Path, ...] = (),
+        self, spec: RunSpec, *, cores: tuple[int, ...] | None, threads: int, shares_cores: bool, scratch: Path
     ) -> None:
         self._spec = spec
-        self._hidden = hidden
         self._scratch = scratch
+        self._hidden = data_folders(spec)
         self._shares_cores = shares_cores
         memory = None if spec.memory_limit_gb is None else int(spec.memory_limit_gb * 2**30)
         self._limits = Limits(spec.timeout_s, memory, threads, cores)
@@ -109,7 +105,7 @@ class Lane:
 
     def run(self, job: Job) -> tuple[Row, bytes]:
         """The row of a job, whatever happens in it, and its bitstream (empty when there is none)."""
-        row = self._blank(job)
+        row = self.blank(job)
         try:
             encoder, decoder = self._workers(job)
             prepared = self._prepared(job)
@@ -119,12 +115,11 @@ class Lane:
         stream = b""
         phase = "encode"
         try:
-            points_in = memoryview(prepared.cloud.points.reshape(-1).view(np.uint8))
-            encoded = encoder.ask(self._encode_request(job, prepared), points_in, self._spec.repeats)
-            stream = bytes(encoded.payload)
+            encoded = encoder.ask(self._encode_request(job, prepared))
+            stream = encoded.payload
             row = replace(row, **_encoded(encoded, len(prepared.cloud)))
             phase = "decode"
-            decoded = decoder.ask({}, stream, self._spec.repeats)
+            decoded = decoder.ask({"operation": "decode", "repeats": self._spec.repeats}, stream)
             points = _points(decoded)
             row = replace(row, **_timing("decode", decoded), points_out=len(points), seal=decoder.seal)
             row = replace(row, notes={**row.notes, **encoded.notes("encode"), **decoded.notes("decode")})
@@ -134,7 +129,8 @@ class Lane:
             ), stream
         return self._judged(row, job, prepared, points, encoded), stream
 
-    def _blank(self, job: Job) -> Row:
+    def blank(self, job: Job) -> Row:
+        """The row of a job of which nothing is known yet."""
         card = job.codec.card
         return Row(
             job_key=job.key,
@@ -174,19 +170,22 @@ class Lane:
         identity = f"{job.cloud.dataset}/{job.cloud.name}"
         if identity not in self._clouds:
             cloud = job.cloud.load()
-            self._clouds[identity] = PreparedCloud(cloud, self._spec.peak)
+            self._clouds[identity] = PreparedCloud(cloud, self._scratch, self._spec.peak)
             while sum(len(kept.cloud) for kept in self._clouds.values()) > CACHED_POINTS and len(self._clouds) > 1:
-                self._clouds.popitem(last=False)
+                _, dropped = self._clouds.popitem(last=False)
+                dropped.points_path.unlink()
         self._clouds.move_to_end(identity)
         return self._clouds[identity]
 
     def _encode_request(self, job: Job, prepared: PreparedCloud) -> dict[str, Any]:
         cloud, rate = prepared.cloud, job.rate
         return {
-            "dtype": cloud.points.dtype.str,
+            "operation": "encode",
+            "points": str(prepared.points_path),
             "bit_depth": cloud.bit_depth,
             "declared_peak": cloud.declared_peak,
             "rate": {"name": rate.name, "parameters": dict(rate.parameters), "lossless": rate.lossless},
+            "repeats": self._spec.repeats,
         }
 
     def _judged(
@@ -234,7 +233,7 @@ def _reason(error: Exception) -> str:
 
 
 def _encoded(reply: Reply, points_in: int) -> dict[str, Any]:
-    stream = bytes(reply.payload)
+    stream = reply.payload
     return {
         **_timing("encode", reply),
         "size_bytes": len(stream),

@@ -5,18 +5,18 @@ from __future__ import annotations
 import atexit
 import fcntl
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
 from .errors import UsageError
 from .lane import Lane
-from .plan import Job, Plan, digest, stale_reasons
+from .plan import Job, Plan, stale_reasons
+from .pool import LostError, Pool
 from .row import Row
+from .scratch import scratch
 from .spec import RunSpec
 from .store import IDENTITY, Store
 
@@ -107,7 +107,7 @@ def execute(
         todo = [job for job in plan.jobs if job.identity not in answered]
         observer.begin(len(todo), len(answered))
         new = {}
-        with _scratch(store) as scratch, closing(_results(todo, spec, cores, scratch, observer)) as results:
+        with scratch() as folder, closing(_results(todo, spec, cores, folder, observer)) as results:
             for row, stream in results:
                 if spec.keep_streams and stream:
                     store.keep_stream(row.stream_sha256, stream)
@@ -127,19 +127,6 @@ def _unavailable(codec: str, reason: str, plan: Plan) -> Row:
     return Row("", codec, "", ",".join(datasets), "", "unavailable", phase="setup", reason=reason)
 
 
-@contextmanager
-def _scratch(store: Store) -> Iterator[Path]:
-    """A folder for temporary files, named by the run: what a killed session left there goes first."""
-    name = digest(str(store.folder.resolve()))[:16]
-    folder = Path(tempfile.gettempdir()) / f"pccbench-{os.getuid()}-{name}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
-    try:
-        yield Path(tempfile.mkdtemp(dir=folder))  # a new name, by which joblib's processes know a new run
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _results(
     todo: list[Job], spec: RunSpec, cores: Cores, scratch: Path, observer: Observer
 ) -> Generator[tuple[Row, bytes], None, None]:
@@ -152,14 +139,21 @@ def _results(
                 observer.starts(job)
                 yield lane.run(job)
         return
-    import joblib
-
-    tasks = (joblib.delayed(_run_in_lane)(job, spec, cores, scratch) for job in todo)
     # One by one in order: neighbours in the list share a codec, and so a lane's workers.
-    yield from joblib.Parallel(n_jobs=spec.jobs, batch_size=1, return_as="generator_unordered")(tasks)
+    calls = ((_run_in_lane, (job, spec, cores, scratch), {}) for job in todo)
+    with Pool(spec.jobs) as pool:
+        for result in pool.unordered(calls):
+            yield _lost(result, spec, cores) if isinstance(result, LostError) else result
 
 
-#: The lane of this joblib process and the lock that makes its cores its own.
+def _lost(error: LostError, spec: RunSpec, cores: Cores) -> tuple[Row, bytes]:
+    """The row of a job whose process was killed: nobody's fault, and tried again by the next run."""
+    _, (job, *_), _ = error.call
+    row = Lane(spec, cores=None, threads=cores.threads, shares_cores=cores.shared, scratch=Path()).blank(job)
+    return replace(row, status="disrupted", phase="setup", reason=str(error)), b""
+
+
+#: The lane of this process and the lock that makes its cores its own.
 _own: dict[Path, tuple[Lane, IO[str]]] = {}
 
 

@@ -109,7 +109,7 @@ def finding() -> tuple[str, bool]:
     """For `bench doctor`: what a decoder is sealed with here, and whether that keeps it from files and sockets."""
     found = layers()
     if sys.platform != "linux":
-        return f"only a cleaned environment: {sys.platform} has no seal that pccbench knows, so decoders are trusted", False
+        return f"{_ENV}: {sys.platform} has nothing else, so decoders are trusted not to look for the input", False
     missing = [layer for layer in ("landlock", "seccomp", "mntns", "pidns", "netns", "ipcns") if layer not in found]
     text = name(found) + (f" ({', '.join(missing)} not available)" if missing else "")
     return text, "landlock" in found and "seccomp" in found
@@ -165,7 +165,7 @@ def _require(works: bool) -> None:
         raise OSError("it does not work here")
 
 
-# --- in the worker -----------------------------------------------------------------------------------------------------
+# In the worker.
 
 
 def enter(order: Order, pipes: tuple[int, ...]) -> None:
@@ -233,7 +233,7 @@ _outcome: list[int] = []
 
 
 def _become_second_process(pipes: tuple[int, ...]) -> None:
-    """Go on as a child of the namespace's first process, which by the kernel's rules ignores signals such as abort's."""
+    """Go on as a child of the namespace's first process, to which signals such as abort's do nothing."""
     child = os.fork()
     (outcome,) = _outcome
     if not child:

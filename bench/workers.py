@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..codecs.registry import CodecSpec
 from . import allowed, seal
 from .compiled import CompiledCache
@@ -30,16 +32,18 @@ from .row import Status
 SETUP_TIMEOUT_S = 900.0
 #: Lines and characters of a failed worker's log that a row keeps.
 TAIL_LINES, TAIL_CHARACTERS = 20, 2000
+#: Bytes at the end of a log that are read for them.
+LARGEST_TAIL = 1 << 16
 #: Errors whose text is made for people: their kind need not be named.
 SPOKEN_ERRORS = frozenset(("CodecError", "CloudError", "CodecUnavailableError"))
 #: What a system says when it lacks something for the moment.
-_MOMENTARY = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EAGAIN)
+_MOMENTARY = (errno.ENOSPC, errno.EDQUOT, errno.ENFILE, errno.EIO, errno.ESTALE)
 #: Signals that come from a person or from the system, not from a codec's own fault.
-_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
-#: The worker's own figure stands while the harness's clock, which sees the messages' way and the hash of the result as
-#: well, agrees to this many seconds, this fraction, and this many seconds a byte of the result.  Else the harness's
-#: stands; and where both differ by more than the second line, somebody is wrong: a mismatch.
+#: The worker's own figure stands while the harness's clock, which sees the way of the messages and the hash of the
+#: result as well, agrees to so many seconds, this fraction, and so many seconds a byte of the result.  Else the
+#: harness's stands; and where both differ by more than the second line says, it is a mismatch.
 _AGREES = (0.005, 0.02, 1 / 300e6)
 _CONTRADICTS = (1.0, 0.2, 1 / 30e6)
 #: A worker may take so long to make a cloud of the bytes that it got, before its call begins.
@@ -158,18 +162,26 @@ class Worker:
             self._is_set_up = False
         return self._process
 
-    def ask(self, request: dict[str, Any], payload: bytes | memoryview, repeats: int = 1) -> Reply:
+    def ask(self, request: dict[str, Any], payload: bytes | memoryview | None = None) -> Reply:
         """Have the codec encode or decode, and wait for the answer within the limits.
 
         Args:
-            request: fields of the call, see `session`.
-            payload: the points or the stream; sent anew for each repeat.
-            repeats: how often the call is timed.
+            request: `operation`, the worker's role; `repeats`, how often the call is timed; of an encoder `points`,
+                the path of a `.npy` file, which the harness reads, and further fields of the call (see `session`).
+            payload: of a decoder, the stream.  Points and stream are sent anew for each repeat.
 
         Raises:
             WorkerError: the codec raised, the process died, took too long or too much memory, made no sense, or told
                 times that the harness's clock contradicts.
         """
+        fields = {key: value for key, value in request.items() if key not in ("operation", "repeats", "points")}
+        if "points" in request:
+            try:
+                points = np.load(request["points"], mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise WorkerError("disrupted", f"the points of the cloud are gone: {error}", "") from None
+            fields["dtype"] = points.dtype.str
+            payload = points.reshape(-1).view(np.uint8).data
         process = self._started()
         try:
             if not self._is_set_up:
@@ -178,7 +190,7 @@ class Worker:
                 self.seal = process.seal
                 # Now, before it has seen anything: see `compiled`.
                 self._cache.keep(process.compiled)
-            return process.call({**request, "phase": self._role}, payload, repeats)
+            return process.call({**fields, "phase": self._role}, payload or b"", request["repeats"])
         except WorkerError as error:
             # A codec that raised goes on; a process that failed, or may be short of memory, is replaced.
             if not (error.is_reported and self._is_set_up) or error.status == "out_of_memory":
@@ -314,7 +326,7 @@ class _Process:
         measured_cpu_s = None if cpu_s is None or cpu_after_s is None else cpu_after_s - cpu_s
         reply.cpu_s.append(_judged_cpu_s(said_cpu_s, measured_cpu_s))
         reply.peak_mb = max(reply.peak_mb, (said_mb if peak_mb is None else peak_mb) + self._children_mb)
-        reply.fields, reply.payload = message, result
+        reply.fields, reply.payload = message, bytes(result) if self._role == "encode" else result
 
     def _judged_wall_s(self, said_s: float, measured_s: float, size: int) -> float:
         """The worker's seconds, or the harness's where the worker's are a little less exact.
@@ -387,10 +399,10 @@ class _Process:
         kinds = [str(kind) for kind in kinds] if isinstance(kinds, list) and kinds else ["Exception"]
         text = str(message.get("text"))
         status: Status = self._failed
-        if "NotApplicableError" in kinds:
-            status = "not_applicable"
-        elif "CodecUnavailableError" in kinds:
+        if self._phase == "setup" and {"CodecUnavailableError", "ModuleNotFoundError"} & set(kinds):
             status = "unavailable"
+        elif self._role == "encode" and {"NotApplicableError", "CodecUnavailableError"} & set(kinds):
+            status = "not_applicable"  # the codec was set up, so it is this cloud or rate that it does not code
         elif message.get("errno") in _MOMENTARY:
             status = "disrupted"
         elif message.get("memory"):
@@ -409,16 +421,17 @@ class _Process:
             return self._error(self._failed, f"the worker ended with exit code {code}")
         name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
         if -code in _FROM_OUTSIDE:
-            return self._error("disrupted", f"the worker was ended by {name}, from outside or for want of memory")
+            memory = ", or by the kernel for want of memory" if -code == signal.SIGKILL else ""
+            return self._error("disrupted", f"the worker was ended by {name}: killed from outside{memory}")
         return self._error(self._failed, f"the worker was ended by {name}")
 
     def _tail(self) -> str:
-        self._log.seek(0)
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - LARGEST_TAIL))
         text = self._log.read().decode(errors="replace")
         return "\n".join(text.splitlines()[-TAIL_LINES:])[-TAIL_CHARACTERS:]
 
     def _kill(self) -> None:
-        # With a process namespace all ends with its first process; else also tools in sessions of their own are sought.
+        # With a process namespace all ends with its first process; else tools in sessions of their own are sought.
         others = [] if self._has_namespace else list(_descendants(self._popen.pid))
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
