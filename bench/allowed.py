@@ -106,7 +106,8 @@ def readable(spec: CodecSpec, hidden: Iterable[Path]) -> tuple[list[str], list[s
         hidden: files and folders to leave out.
     """
     secrets = [resolved for path in hidden if (resolved := _resolved(path)) is not None]
-    found, listed = [], []
+    found: list[str] = []
+    listed: list[str] = []
     holds_more = [*secrets, *_broad()]
     for root in dict.fromkeys([*_SYSTEM, *_python(), *_tools(spec)]):
         is_code_only = _resolved(Path(root)) in holds_more
@@ -130,18 +131,17 @@ def _entries(name: str) -> list[str]:
 
 def _python() -> Iterator[str]:
     """Python and all folders that it imports from, but that of the script and the one where the user stands."""
-    for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix):
-        yield prefix
+    yield from (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)
     yield str(Path(sys.executable).resolve().parent.parent)
     yield from _entries("PYTHONPATH")
     with contextlib.suppress(AttributeError):  # some environments have a `site` of their own
-        yield from (*site.getsitepackages(), site.getusersitepackages())
+        yield from site.getsitepackages()
+        yield site.getusersitepackages()
     started = [Path.cwd(), Path(sys.argv[0]).absolute().parent if sys.argv and sys.argv[0] else Path.cwd()]
     for entry in sys.path:
         if entry and Path(entry).absolute() not in started:
             yield entry
-    if prefix := os.environ.get("PYTHONPYCACHEPREFIX"):
-        yield prefix
+    yield from _entries("PYTHONPYCACHEPREFIX")
 
 
 def _tools(spec: CodecSpec) -> Iterator[str]:

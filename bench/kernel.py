@@ -120,7 +120,7 @@ def no_new_privileges() -> None:
 # Seccomp: which system calls are refused.
 
 #: Numbers (x86_64, aarch64) of what a codec has no use for and what leads out of the process: sockets, other
-#: processes, shared memory and queues of System V and POSIX, kernel keys, mounts, extended attributes, watches of files.
+#: processes, shared memory and queues of System V and POSIX, kernel keys, mounts, extended attributes, watches.
 _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "socket": (41, 198), "connect": (42, 203), "accept": (43, 202), "bind": (49, 200), "listen": (50, 201),
     "accept4": (288, 242),

@@ -116,7 +116,7 @@ class Lane:
         phase = "encode"
         try:
             encoded = encoder.ask(self._encode_request(job, prepared))
-            stream = encoded.payload
+            stream = bytes(encoded.payload)
             row = replace(row, **_encoded(encoded, len(prepared.cloud)))
             phase = "decode"
             decoded = decoder.ask({"operation": "decode", "repeats": self._spec.repeats}, stream)

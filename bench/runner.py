@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import fcntl
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import IO, Any
 from .errors import UsageError
 from .lane import Lane
 from .plan import Job, Plan, stale_reasons
-from .pool import LostError, Pool
+from .pool import Call, LostError, Pool
 from .row import Row
 from .scratch import scratch
 from .spec import RunSpec
@@ -140,7 +140,7 @@ def _results(
                 yield lane.run(job)
         return
     # One by one in order: neighbours in the list share a codec, and so a lane's workers.
-    calls = ((_run_in_lane, (job, spec, cores, scratch), {}) for job in todo)
+    calls: Iterator[Call] = ((_run_in_lane, (job, spec, cores, scratch), {}) for job in todo)
     with Pool(spec.jobs) as pool:
         for result in pool.unordered(calls):
             yield _lost(result, spec, cores) if isinstance(result, LostError) else result

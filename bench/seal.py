@@ -154,8 +154,11 @@ def _try_namespaces(spaces: list[str]) -> None:
             kernel.rearrange_mounts(str(folder), hidden)
         (folder / "file").write_bytes(b"1")
 
-    # The folder is removed by a process that stays outside of the namespaces.
-    works = _works(lambda: (kernel.unshare(spaces), _require(_works(inside)))[0])
+    def enter_all() -> None:
+        kernel.unshare(spaces)
+        _require(_works(inside))
+
+    works = _works(enter_all)  # the folder is removed by a process that stays outside of the namespaces
     shutil.rmtree(hidden, ignore_errors=True)
     _require(works)
 
