@@ -124,6 +124,7 @@ class Lane:
             row = replace(row, **_timing("decode", decoded), points_out=len(points), seal=decoder.seal)
             row = replace(row, notes={**row.notes, **encoded.notes("encode"), **decoded.notes("decode")})
         except WorkerError as error:
+            row = replace(row, seal=decoder.seal if phase == "decode" else "")
             return replace(
                 row, status=error.status, phase=phase, reason=error.reason, stderr_tail=error.stderr_tail
             ), stream
