@@ -93,6 +93,9 @@ class Pool:
         except LostError as lost:
             process.end()
             return lost
+        except BaseException:
+            process.end()
+            raise
         self._idle.append(process)
         return result
 

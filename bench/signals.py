@@ -9,6 +9,8 @@ from types import FrameType
 
 #: They act as Ctrl-C, where the system has them.
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+#: Nobody sends these by the way; shells start background jobs with the second ignored, though.
+_ALWAYS = ("SIGTERM", "SIGQUIT")
 _EXIT_CODE = 130
 _seen: list[int] = []
 
@@ -16,12 +18,13 @@ _seen: list[int] = []
 def treat_as_interrupts() -> None:
     """Let the first of these signals raise KeyboardInterrupt, and a second one end the process at once.
 
-    What is ignored stays so (`nohup`, a background job).  Nothing is lost by the second: rows are on the disk, the
-    kernel ends the workers with this process, and the next run removes temporary files.
+    An ignored Ctrl-C or closing of the terminal stays ignored (a background job, `nohup`).  Nothing is lost by the
+    second signal: rows are on the disk, the kernel ends the workers with this process, and the next run removes
+    temporary files.
     """
     _seen.clear()
     for number in _numbers():
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        if signal.getsignal(number) is not signal.SIG_IGN or number.name in _ALWAYS:
             signal.signal(number, _interrupt)
 
 

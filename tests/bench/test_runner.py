@@ -215,7 +215,7 @@ def test_a_killed_harness_leaves_no_worker(folder, tmp_path):
     deadline = time.monotonic() + 60
     while len(workers()) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert len(workers()) == 2
+    assert len(workers()) >= 2  # with namespaces, each is three processes
     process.kill()
     process.wait()
     while workers() and time.monotonic() < deadline:
