@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import re
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from ..reports.counts import Counts
 from ..reports.errors import ReportError
 from .errors import StoreWriteError, UsageError
 from .prepare.command import prepare
+from .signals import treat_as_interrupts
 from .train import train
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def main() -> None:
         code = command.main(prog_name="bench", standalone_mode=False)
     except click.exceptions.Exit as stop:
         code = stop.exit_code
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         code = _fail("interrupted", EXIT_INTERRUPTED)
     except click.ClickException as error:
         error.show()
@@ -90,7 +90,7 @@ def _say(text: str, *, err: bool = False) -> None:
 @click.version_option(__version__, prog_name="pccbench")
 def command() -> None:
     """Benchmark point cloud geometry codecs: real bitstreams, sealed decoders, MPEG-exact metrics."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill leaves a run as Ctrl-C does
+    treat_as_interrupts()
 
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]

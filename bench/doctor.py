@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..codecs import registry
+from . import seal
 from .datasets import list_datasets
 from .provenance import cpu_model
 
@@ -69,6 +70,7 @@ def _machine() -> list[Finding]:
     return [
         Finding("cores", f"{usable} usable, {cpu_model()}"),
         Finding("load", f"{load:.1f}" + (": other programs will disturb the timings" if busy else ""), not busy),
+        Finding("seal", *seal.finding()),
         Finding("free memory", f"{memory_gb:.1f} GiB", memory_gb > 2),
         Finding("free disk", f"{free_gb:.1f} GiB in {tempfile.gettempdir()}", free_gb > 1),
     ]

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from .signals import NAMES
+
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Hold back SIGINT and SIGTERM until the block ends, and then act on them.
+    """Hold back what asks a run to end until the block ends, and then act on them.
 
     An extension module that is interrupted in its first import may swallow the interrupt and stay half imported:
     open3d then fails for as long as the process lives.  Outside the main thread, where Python handles no signals, the
@@ -24,7 +26,7 @@ def deferred() -> Iterator[None]:
     caught: list[tuple[int, FrameType | None]] = []
     before = {
         int(number): signal.signal(number, lambda number, frame: caught.append((number, frame))) or signal.SIG_DFL
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (getattr(signal, name) for name in NAMES if hasattr(signal, name))
     }
     try:
         yield

@@ -11,10 +11,8 @@ from __future__ import annotations
 import atexit
 import fcntl
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -23,8 +21,10 @@ from typing import IO, Any
 from ..reports.counts import Counts
 from .errors import UsageError
 from .lane import Lane, Refusal, blank, refused
-from .plan import Job, Plan, digest, missing_repeats, stale_reasons
+from .plan import Job, Plan, missing_repeats, stale_reasons
+from .pool import Call, LostError, Pool
 from .row import Row
+from .scratch import scratch
 from .spec import RunSpec
 from .store import Store, identity
 
@@ -120,17 +120,11 @@ def execute(
         progress = _Progress(plan, spec, cores, store, observer)
         observer.begin(progress.calls, progress.answered)
         with ExitStack() as stack:
-            scratch = stack.enter_context(_scratch(store))
-            lane = None
-            if spec.jobs == 1:
-                lane = Lane(spec, cores=cores.lanes[0], threads=cores.threads, shares_cores=False, scratch=scratch)
-                stack.enter_context(closing(lane))
+            folder = stack.enter_context(scratch())
+            run_all = _tasks_runner(spec, cores, folder, observer, stack)
             for tasks in progress.rounds():
-                wanted = progress.wanted(tasks)
-                results = _in_lane(wanted, lane, observer) if lane else _in_processes(wanted, spec, cores, scratch)
-                with closing(results):
-                    for done in results:
-                        progress.take(done)
+                for done in run_all(progress.wanted(tasks)):
+                    progress.take(done)
                 for done in progress.skipped():
                     progress.take(done)
     return progress.outcome()
@@ -252,17 +246,16 @@ class _Progress:
         return Outcome(rows, self.answered, self._unavailable)
 
 
-@contextmanager
-def _scratch(store: Store) -> Iterator[Path]:
-    """A folder for temporary files, named by the run: what a killed session left there goes first."""
-    name = digest(str(store.folder.resolve()))[:16]
-    folder = Path(tempfile.gettempdir()) / f"pccbench-{os.getuid()}-{name}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
-    try:
-        yield Path(tempfile.mkdtemp(dir=folder))  # a new name, by which joblib's processes know a new run
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _tasks_runner(
+    spec: RunSpec, cores: Cores, folder: Path, observer: Observer, stack: ExitStack
+) -> Callable[[Iterable[Task]], Iterator[Done]]:
+    """What runs tasks, here or in processes of their own, which end with the stack."""
+    if spec.jobs == 1:
+        lane = Lane(spec, cores=cores.lanes[0], threads=cores.threads, shares_cores=False, scratch=folder)
+        stack.enter_context(closing(lane))
+        return lambda tasks: _in_lane(tasks, lane, observer)
+    pool = stack.enter_context(Pool(spec.jobs))
+    return lambda tasks: _in_processes(tasks, pool, spec, cores, folder)
 
 
 def _run(task: Task, lane: Lane) -> Done:
@@ -272,21 +265,29 @@ def _run(task: Task, lane: Lane) -> Done:
     return Done(row, is_repeat=True, warning=warning)
 
 
-def _in_lane(tasks: Iterable[Task], lane: Lane, observer: Observer) -> Generator[Done, None, None]:
+def _in_lane(tasks: Iterable[Task], lane: Lane, observer: Observer) -> Iterator[Done]:
     for task in tasks:
         observer.starts(task.job)
         yield _run(task, lane)
 
 
-def _in_processes(tasks: Iterable[Task], spec: RunSpec, cores: Cores, scratch: Path) -> Generator[Done, None, None]:
-    import joblib
-
-    calls = (joblib.delayed(_run_in_process)(task, spec, cores, scratch) for task in tasks)
+def _in_processes(tasks: Iterable[Task], pool: Pool, spec: RunSpec, cores: Cores, scratch: Path) -> Iterator[Done]:
     # One by one in order: neighbours in the list share a codec, and so a lane's workers.
-    yield from joblib.Parallel(n_jobs=spec.jobs, batch_size=1, return_as="generator_unordered")(calls)
+    calls: Iterator[Call] = ((_run_in_process, (task, spec, cores, scratch), {}) for task in tasks)
+    for result in pool.unordered(calls):
+        yield _lost(result, spec, cores) if isinstance(result, LostError) else result
 
 
-#: The lane of this joblib process and the lock that makes its cores its own.
+def _lost(error: LostError, spec: RunSpec, cores: Cores) -> Done:
+    """What becomes of a job whose process was killed: nobody's fault, and tried again by the next run."""
+    task: Task = error.call[1][0]
+    if task.row is not None:
+        return Done(task.row, is_repeat=True, warning=str(error))
+    row = blank(task.job, spec, threads=cores.threads, shares_cores=cores.shared)
+    return Done(replace(row, status="disrupted", phase="setup", reason=str(error)))
+
+
+#: The lane of this process and the lock that makes its cores its own.
 _own: dict[Path, tuple[Lane, IO[str]]] = {}
 
 

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import signal
 import sys
 import time
 
@@ -177,18 +176,6 @@ class IsUnavailable(Honest):
 
     def warm_up(self):
         raise CodecUnavailableError("no licence: buy one")
-
-
-class IsKilled(Honest):
-    """Killed as from outside, by the signal that PCCBENCH_TEST_SIGNAL names; honest without."""
-
-    name = "is-killed"
-
-    def encode(self, cloud, rate):
-        if name := os.environ.get("PCCBENCH_TEST_SIGNAL"):
-            os.kill(os.getpid(), getattr(signal, name))
-            time.sleep(600)
-        return super().encode(cloud, rate)
 
 
 class FillsTheDisk(Honest):

@@ -1,5 +1,6 @@
 """A run: every misbehaviour is a row, the other jobs finish, and a killed run continues."""
 
+import contextlib
 import errno
 import json
 import os
@@ -8,6 +9,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -167,15 +169,34 @@ def test_a_file_that_went_away_since_the_plan_is_of_the_moment(folder, tmp_path)
     assert (again.repeated, [row.status for row in again.rows]) == (1, ["ok", "ok"])
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGHUP"])
-def test_a_worker_killed_from_outside_is_tried_again(folder, tmp_path, monkeypatch, name):
-    monkeypatch.setenv("PCCBENCH_TEST_SIGNAL", name)
-    (row,) = run(folder, tmp_path / "run", "is-killed", clouds=["one"]).rows
-    assert (row.status, row.phase) == ("disrupted", "encode")
+def kill_workers(number, until):
+    """Send a signal to the workers of this process, once there are some."""
+    while not until.is_set():
+        listing = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout.splitlines()
+        mine = [line.split()[0] for line in listing if "bench.worker" in line and line.endswith(f" {os.getpid()}")]
+        if len(mine) >= 2:
+            time.sleep(0.5)
+            for pid in mine:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), number)
+            return
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+def test_a_worker_killed_from_outside_is_tried_again(folder, tmp_path, name):
+    is_over = threading.Event()
+    killer = threading.Thread(target=kill_workers, args=(getattr(signal, name), is_over))
+    killer.start()
+    try:
+        (row,) = run(folder, tmp_path / "run", "hangs", clouds=["one"], timeout_s=120).rows
+    finally:
+        is_over.set()
+        killer.join()
+    assert row.status == "disrupted"
     assert f"{name}: killed from outside" in row.reason
-    monkeypatch.delenv("PCCBENCH_TEST_SIGNAL")
-    again = run(folder, tmp_path / "run", "is-killed", clouds=["one"])
-    assert (again.repeated, again.rows[0].status) == (0, "ok")
+    again = run(folder, tmp_path / "run", "hangs", clouds=["one"], timeout_s=1)
+    assert (again.repeated, again.rows[0].status) == (0, "timeout")
 
 
 def test_a_full_temporary_folder_is_of_the_moment(folder, tmp_path, monkeypatch):
@@ -415,7 +436,7 @@ def test_a_killed_harness_leaves_no_worker(folder, tmp_path):
     deadline = time.monotonic() + 60
     while len(workers()) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert len(workers()) == 2
+    assert len(workers()) >= 2  # with namespaces, each is three processes
     process.kill()
     process.wait()
     while workers() and time.monotonic() < deadline:
