@@ -166,6 +166,11 @@ def _as_uint32(name: str, array: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
 def _from_rows(body: bytes, n_points: int, fields: list[_Field]) -> dict[str, npt.NDArray[Any]]:
     width = sum(field.size for field in fields)
     _promised(n_points, n_points * width, len(body))
+    if width and len(body) - n_points * width >= width:
+        raise CloudError(
+            f"the header promises {n_points:,} points of {width:,} bytes, but {len(body) - n_points * width:,} bytes "
+            "more than these take came: a wrong count, or other fields than the header names"
+        )
     if not n_points:
         return {name: np.empty(0, field.dtype) for field in fields if not field.is_padding for name in field.columns}
     out: dict[str, npt.NDArray[Any]] = {}

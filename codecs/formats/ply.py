@@ -63,7 +63,8 @@ def read_ply_mesh(data: bytes) -> Mesh:
     columns = found["vertex"].values
     missing = [name for name in ("x", "y", "z") if name not in columns]
     if missing:
-        raise CloudError(f"no {', '.join(missing)} among its properties ({', '.join(columns) or 'none'})")
+        known = [name[:40] for name in columns][:12]
+        raise CloudError(f"no {', '.join(missing)} among its properties ({', '.join(known) or 'none'})")
     vertices = together([columns[name] for name in ("x", "y", "z")], np.float64)
     sizes, indices = found["face"].lists[corners]
     return Mesh(vertices, triangles(sizes, indices.astype(np.int64)))

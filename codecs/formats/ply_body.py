@@ -93,15 +93,19 @@ class Text(Body):
         self.end = len(self._values)
 
     def width(self, dtype: str) -> int:
+        """As in `Body`."""
         return 1
 
     def reader(self, dtype: str) -> Callable[[int], float]:
-        return memoryview(self._values).__getitem__
+        """As in `Body`."""
+        return self._values.data.__getitem__
 
     def take(self, positions: npt.NDArray[np.int64], prop: Property) -> npt.NDArray[Any]:
+        """As in `Body`."""
         return typed(self._values[positions], np.dtype(prop.dtype), prop.name)
 
     def column(self, start: int, count: int, width: int, field: Field) -> npt.NDArray[Any]:
+        """As in `Body`."""
         block = self._values[start : start + count * width].reshape(count, width)
         flat = np.ascontiguousarray(block[:, field.offset : field.offset + field.n]).reshape(-1)
         kind = np.dtype(np.float64 if field.is_length else field.prop.dtype)
@@ -118,13 +122,16 @@ class Binary(Body):
         self.end = len(data)
 
     def width(self, dtype: str) -> int:
+        """As in `Body`."""
         return int(dtype[1:])
 
     def reader(self, dtype: str) -> Callable[[int], float]:
+        """As in `Body`."""
         unpack, data = struct.Struct(self._order + np.dtype(dtype).char).unpack_from, self._data
-        return lambda position: unpack(data, position)[0]  # type: ignore[no-any-return]
+        return lambda position: unpack(data, position)[0]
 
     def take(self, positions: npt.NDArray[np.int64], prop: Property) -> npt.NDArray[Any]:
+        """As in `Body`."""
         octets = np.frombuffer(self._data, np.uint8)
         size = self.width(prop.dtype)
         found = np.empty((len(positions), size), np.uint8)
@@ -133,6 +140,7 @@ class Binary(Body):
         return found.reshape(-1).view(self._order + prop.dtype)
 
     def column(self, start: int, count: int, width: int, field: Field) -> npt.NDArray[Any]:
+        """As in `Body`."""
         prop = field.prop
         kind = np.dtype((self._order + str(prop.count_dtype if field.is_length else prop.dtype), (field.n,)))
         row = np.dtype({"names": ["it"], "formats": [kind], "offsets": [field.offset], "itemsize": width})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,7 +88,7 @@ def _is_number(word: bytes) -> bool:
     return b"_" not in word
 
 
-def typed(column: npt.NDArray[np.float64], dtype: np.dtype[np.generic], name: str) -> npt.NDArray[np.generic]:
+def typed(column: npt.NDArray[np.float64], dtype: np.dtype[Any], name: str) -> npt.NDArray[Any]:
     """A column in the type that the header gives it, native byte order.
 
     Raises:

@@ -11,7 +11,7 @@ from pccbench.codecs.cloud import PointCloud
 from pccbench.codecs.errors import CloudError
 from pccbench.codecs.formats import read_cloud, write_cloud
 from pccbench.codecs.formats.arrays import read_npy, read_npz
-from pccbench.codecs.formats.kitti import read_kitti
+from pccbench.codecs.formats.sweep import read_sweep
 
 POINTS = np.array([[1, 2, 3], [4, 5, 6]])
 
@@ -107,7 +107,7 @@ def test_damage_is_refused_or_read_never_worse(survives, data):
             [
                 (read_npy, npy(POINTS)),
                 (read_npz, npz(points=POINTS, colors=POINTS.astype(np.uint8))),
-                (read_kitti, np.zeros((3, 4), "<f4").tobytes()),
+                (read_sweep, np.zeros((3, 4), "<f4").tobytes()),
             ]
         )
     )
