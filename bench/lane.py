@@ -22,6 +22,7 @@ import numpy.typing as npt
 from ..codecs.cloud import PointCloud
 from ..codecs.errors import PccbenchError
 from ..metrics.errors import MetricError
+from .loading import load_cloud
 from .plan import Job
 from .provenance import utc_now
 from .row import Row
@@ -166,7 +167,7 @@ class Lane:
     def _prepared(self, job: Job) -> PreparedCloud:
         identity = f"{job.cloud.dataset}/{job.cloud.name}"
         if identity not in self._clouds:
-            cloud = job.cloud.load()
+            cloud = load_cloud(job.cloud, self._limits.memory_bytes, self._limits.timeout_s, self._scratch)
             self._clouds[identity] = PreparedCloud(cloud, self._scratch, self._spec.peak)
             while sum(len(kept.cloud) for kept in self._clouds.values()) > CACHED_POINTS and len(self._clouds) > 1:
                 _, dropped = self._clouds.popitem(last=False)

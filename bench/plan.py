@@ -139,28 +139,13 @@ def _checked_rates(codec: Codec) -> tuple[Rate, ...]:
 def _find_clouds(spec: RunSpec, warn: Callable[[str], None]) -> tuple[list[CloudRef], dict[str, list[str]]]:
     clouds: list[CloudRef] = []
     missing: dict[str, list[str]] = {}
-    unmatched: dict[str, list[str]] | None = None
     patterns = None if spec.clouds is None else list(spec.clouds)
     for name in spec.datasets:
-        dataset = open_dataset(name, spec.data_root, spec.columns)
-        # A pattern need not match in every data set, only in one of them.
-        selection = dataset.select(patterns, must_match=len(spec.datasets) == 1)
-        unmatched = (
-            selection.unmatched
-            if unmatched is None
-            else {
-                pattern: [*near, *selection.unmatched[pattern]]
-                for pattern, near in unmatched.items()
-                if pattern in selection.unmatched
-            }
-        )
+        selection = open_dataset(name, spec.data_root, spec.columns).select(patterns)
         clouds += selection.found
         if selection.missing:
             missing[name] = list(selection.missing)
             warn(f"{name}: not there, left out: {', '.join(selection.missing)}")
-    for pattern, near in (unmatched or {}).items():
-        known = f"; did you mean {', '.join(near[:5])}?" if near else ""
-        raise UsageError(f"none of {', '.join(spec.datasets)} has a cloud {pattern!r}{known}")
     if not clouds:
         raise UsageError(f"no cloud to run on in {', '.join(spec.datasets)}")
     return clouds, missing

@@ -12,7 +12,7 @@ from ..errors import CloudError
 MAX_COLUMNS = 4096
 #: What compressed data may grow to: so many times the file's size, plus so many bytes. Clouds shrink to a tenth or so
 #: (a column that is zero throughout, to a thousandth, which the second figure and the other columns make up for).
-MAX_GROWTH = 64
+MAX_GROWTH = 32
 FREE_BYTES = 1 << 26
 
 
@@ -33,4 +33,4 @@ def refuse_growth(plain_bytes: int, file_bytes: int) -> None:
 def refuse_columns(count: int) -> None:
     """Raise CloudError where a header names more columns than any cloud has."""
     if count > MAX_COLUMNS:
-        raise CloudError(f"the header names {count:,} columns, expected at most {MAX_COLUMNS:,}")
+        raise CloudError(f"the header names {count:,} columns or more, expected at most {MAX_COLUMNS:,}")

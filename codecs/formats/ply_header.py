@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import CloudError
-from .bounds import MAX_COLUMNS
+from .bounds import refuse_columns
 
 Encoding = Literal["binary_little_endian", "binary_big_endian", "ascii"]
 
@@ -92,7 +92,6 @@ def parse_header(data: bytes) -> Header:
 def _parse_elements(lines: Iterable[str]) -> tuple[Encoding, tuple[Element, ...]]:
     encoding: Encoding | None = None
     elements: list[tuple[str, int, dict[str, Property]]] = []
-    n_properties = 0
     for line in lines:
         match line.split():
             case ["format", "ascii" | "binary_little_endian" | "binary_big_endian" as name, "1.0"]:
@@ -104,13 +103,11 @@ def _parse_elements(lines: Iterable[str]) -> tuple[Encoding, tuple[Element, ...]
                 if prop.name in elements[-1][2]:
                     raise CloudError(f"the PLY element {elements[-1][0]!r} has two properties {prop.name!r}")
                 elements[-1][2][prop.name] = prop
-                n_properties += 1
+                refuse_columns(len(elements[-1][2]))
             case _:
                 raise CloudError(f"the PLY header has a line that means nothing here: {line[:80]!r}")
     if encoding is None:
         raise CloudError("the PLY header has no format line (ascii, binary_little_endian, binary_big_endian)")
-    if n_properties > MAX_COLUMNS:
-        raise CloudError(f"the PLY header names {n_properties:,} properties, expected at most {MAX_COLUMNS:,}")
     return encoding, tuple(Element(name, count, tuple(props.values())) for name, count, props in elements)
 
 
