@@ -1,5 +1,7 @@
 """PLY: what plyfile writes is read, what is written plyfile reads, and damage is told in one line."""
 
+import struct
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -224,17 +226,20 @@ def test_elements_before_and_after_the_vertices(before, encoding, gap):
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("lengths", [(2, 2, 2), (0, 3, 1), (0, 0, 0)])
 def test_vertices_with_lists_of_their_own(tmp_path, encoding, lengths):
-    order = ">" if "big" in encoding else "<"  # plyfile writes such rows in the order that they have
-    kinds = [("x", f"{order}f4"), ("near", object), ("y", f"{order}f8"), ("z", f"{order}i2"), ("far", object)]
-    rows = np.array(
-        [(1 + i, np.arange(n, dtype="i4"), 2.5, 3 - i, np.arange(n + i, dtype="f8")) for i, n in enumerate(lengths)],
-        kinds,
-    )
-    element = PlyElement.describe(
-        rows, "vertex", val_types={"near": "i4", "far": "f8"}, len_types={"near": "u2", "far": "i4"}
-    )
-    data = PlyData([element], text=encoding == "ascii", byte_order=order)
-    data.write(str(tmp_path / "a.ply"))
+    """Packed by hand: plyfile writes such rows in little-endian whatever it says."""
+    order = ">" if "big" in encoding else "<"
+    body = b""
+    for i, n in enumerate(lengths):
+        parts = [("f", [1 + i]), ("H", [n]), ("i", range(n)), ("d", [2.5]), ("h", [3 - i])]
+        parts += [("i", [n + i]), ("d", range(n + i))]
+        for kind, values in parts:
+            if encoding == "ascii":
+                body += "".join(f"{value}\n" for value in values).encode()
+            else:
+                body += struct.pack(f"{order}{len(values)}{kind}", *values)
+    lines = ["ply", f"format {encoding} 1.0", "element vertex 3", "property float x", "property list ushort int near"]
+    lines += ["property double y", "property short z", "property list int double far", "end_header", ""]
+    (tmp_path / "a.ply").write_bytes("\n".join(lines).encode() + body)
     assert read_cloud(tmp_path / "a.ply").points.tolist() == [[1, 2.5, 3], [2, 2.5, 2], [3, 2.5, 1]]
 
 
