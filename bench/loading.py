@@ -75,7 +75,8 @@ def load_cloud(
         try:
             answer = json.loads(done.stdout)
         except ValueError:
-            raise _died(ref, done) from None
+            reason, cause = _end_of(done)
+            raise CloudError(f"{ref.path}: {reason}") from cause
         for text in answer["warnings"]:
             warnings.warn(text, CloudWarning, stacklevel=2)
         if "error" in answer:
@@ -92,17 +93,15 @@ def _is_large(path: Path) -> bool:
         return False
 
 
-def _died(ref: CloudFile, done: subprocess.CompletedProcess[bytes]) -> CloudError:
-    """The error of a process that ended without an answer."""
-    lines = done.stderr.decode(errors="replace").split("\n")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing was said")[:200]
-    if done.returncode >= 0:
-        return CloudError(f"{ref.path}: reading ended with exit code {done.returncode}: {last}")
-    name = signal.Signals(-done.returncode).name if -done.returncode in signal.valid_signals() else "a signal"
-    error = CloudError(f"{ref.path}: reading was ended by {name}")
-    if -done.returncode in _FROM_OUTSIDE:
-        error.__cause__ = OSError(errno.EAGAIN, f"ended by {name}")
-    return error
+def _end_of(done: subprocess.CompletedProcess[bytes]) -> tuple[str, OSError | None]:
+    """How a process ended that gave no answer, and the moment's part in it."""
+    number = -done.returncode
+    if number <= 0:
+        lines = [line.strip() for line in done.stderr.decode(errors="replace").split("\n") if line.strip()]
+        return f"reading ended with exit code {done.returncode}: {(lines or ['nothing was said'])[-1][:200]}", None
+    name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
+    cause = OSError(errno.EAGAIN, f"ended by {name}") if number in _FROM_OUTSIDE else None
+    return f"reading was ended by {name}", cause
 
 
 def _received(folder: Path, answer: dict[str, Any]) -> PointCloud:
