@@ -127,6 +127,8 @@ class Binary(Body):
 
     def reader(self, dtype: str) -> Callable[[int], float]:
         """As in `Body`."""
+        if dtype == "u1":
+            return self._data.__getitem__
         unpack, data = struct.Struct(self._order + np.dtype(dtype).char).unpack_from, self._data
         return lambda position: unpack(data, position)[0]
 
