@@ -7,6 +7,7 @@ import io
 import math
 import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -221,13 +222,12 @@ def _read_shape(stream: IO[bytes]) -> _Shape:
     """The header of a npy stream."""
     try:
         version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            header = np.lib.format.read_array_header_1_0(stream)
-        elif version == (2, 0):
-            header = np.lib.format.read_array_header_2_0(stream)
-        else:
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in readers:
             raise CloudError(f"npy format version {version}, expected 1.0 or 2.0")
-        return _Shape(*header)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that the file was made by Python 2
+            return _Shape(*readers[version](stream))
     except CloudError:
         raise
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
