@@ -88,10 +88,7 @@ class CloudFile(CloudRef):
         """Hash of the file."""
         from ...codecs.formats import file_sha256
 
-        try:
-            return file_sha256(self.path)
-        except CloudError as error:
-            raise CloudError(f"{self.path}: {error}") from None
+        return file_sha256(self.path)
 
     def fingerprint(self) -> dict[str, Any]:
         """Hash of the file and the loading rules."""
@@ -185,7 +182,8 @@ class Dataset(ABC):
             pattern, near = next(iter(unmatched.items()))
             if not here:
                 raise DatasetMissingError(self.missing_text([pattern]))
-            raise UsageError(f"{self.name} has no cloud {pattern!r}; did you mean {', '.join(near)}?")
+            shown = ", ".join(name.replace(",", r"\,") for name in near)  # as the command line takes it
+            raise UsageError(f"{self.name} has no cloud {pattern!r}; did you mean {shown}?")
         missing = [name for name in wanted if name not in here]
         found = [here[name] for name in wanted if name in here]
         if not found and not unmatched:

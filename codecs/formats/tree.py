@@ -115,11 +115,14 @@ def file_sha256(path: Path) -> str:
     """Hash of a regular file, of any size.
 
     Raises:
-        CloudError: there is none, or it cannot be read; the text does not name it.
+        CloudError: there is none, or it cannot be read; the text names it.
     """
     digest = hashlib.sha256()
-    for block in _blocks(path):
-        digest.update(block)
+    try:
+        for block in _blocks(path):
+            digest.update(block)
+    except CloudError as error:
+        raise CloudError(printable(f"{path}: {error}")) from error.__cause__
     return digest.hexdigest()
 
 
