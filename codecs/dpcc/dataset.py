@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from ..blocks import TRAINING, Blocks
 from ..errors import CloudError
-from ..formats import walk_files
 from ..sparse.samples import read_blocks
 from .config import ConfigError, DataConfig
 from .sampling import split
@@ -157,8 +156,8 @@ def read_dataset(config: DataConfig, blocks: Blocks | None = None) -> Dataset:
         raise CloudError(f"{config.path}: no block has {config.min_points} points or more")
     hashes = {file_sha256(path) for path in config.path.glob(TRAINING)} | _sources(config.path / "manifest.json")
     if config.evaluation_path is not None:
-        for path in walk_files(config.evaluation_path, [f"*{suffix}" for suffix in _CLOUD_SUFFIXES]):
-            if file_sha256(path) in hashes:
+        for path in sorted(config.evaluation_path.rglob("*")):
+            if path.suffix in _CLOUD_SUFFIXES and file_sha256(path) in hashes:
                 raise ConfigError(f"data.evaluation_path: {path} is also a training file; it must not be trained on")
     return Dataset(blocks.take(rows), config, tuple(sorted(hashes)))
 

@@ -13,7 +13,6 @@ import torch
 
 from ..._version import __version__
 from ..deepcompress.files import RECORD, file_sha256
-from ..formats import walk_files
 from .config import ConfigError, TrainingConfig
 from .experience import ExperienceTrainer
 from .files import weights_path
@@ -110,8 +109,8 @@ def _expect_apart(config: TrainingConfig, hashes: tuple[str, ...]) -> None:
     folder = config.data.evaluated_path
     if folder is None:
         return
-    for path in walk_files(folder, ["*"]):
-        if file_sha256(path) in hashes:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and file_sha256(path) in hashes:
             raise ConfigError(f"data.evaluated_path: {path} is also a training file; it must not be trained on")
 
 
