@@ -30,6 +30,7 @@ from .allowed import data_folders
 from .declared import checked_bits, checked_hash, checked_notes, checked_sections, line, tail
 from .errors import DeclarationError
 from .interrupts import deferred
+from .loading import load_cloud
 from .moment import is_passing, says_full
 from .plan import Job
 from .provenance import utc_now
@@ -265,7 +266,7 @@ class Lane:
     def _prepared(self, job: Job) -> PreparedCloud:
         identity = job.cloud_identity
         if identity not in self._clouds:
-            cloud = job.cloud.load()
+            cloud = load_cloud(job.cloud, self._limits.memory_bytes, self._limits.timeout_s, self._scratch)
             self._clouds[identity] = PreparedCloud(cloud, self._scratch, self._spec.peak)
             while sum(len(kept.cloud) for kept in self._clouds.values()) > CACHED_POINTS and len(self._clouds) > 1:
                 _, dropped = self._clouds.popitem(last=False)

@@ -291,7 +291,7 @@ def test_clouds_need_match_in_one_data_set_only(folder, tmp_path):
 
     assert clouds("tiny-gown", "two") == ["tiny-gown", "two"]
     assert clouds("t*o") == ["two"]
-    with pytest.raises(UsageError, match="no cloud 'thre'"):
+    with pytest.raises(UsageError, match="no data set of this run has a cloud 'thre'"):
         clouds("tiny-gown", "thre")
 
 

@@ -115,6 +115,7 @@ def test_every_key_changes_the_yaml():
         "clouds": ("longdress",),
         "rates": ("r01",),
         "data_root": "/data",
+        "columns": 5,
         "codec_modules": ("/mine.py",),
         "tmc3": "/tmc3",
         "jobs": 2,
