@@ -11,6 +11,7 @@ from .provenance import collect
 from .runner import execute
 from .spec import RunSpec
 from .store import Store
+from .system import require_supported
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +30,10 @@ def run(*, out: str | Path, **settings: Any) -> pd.DataFrame:
         One row a job, columns as the fields of `bench.row.Row`.
 
     Raises:
-        PccbenchError: the settings are wrong, data is missing or the folder cannot be used.
+        PccbenchError: the settings are wrong, data is missing, the folder cannot be used or the system (Windows) is
+            not supported.
     """
+    require_supported()
     spec = RunSpec.make(**settings)
     plan = make_plan(spec, lambda text: warnings.warn(text, stacklevel=3))
     store = Store(Path(out))

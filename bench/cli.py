@@ -20,6 +20,7 @@ from ..metrics.errors import MetricError
 from ..reports.errors import ReportError
 from .errors import StoreWriteError, UsageError
 from .prepare.command import prepare
+from .system import require_supported
 from .train import train
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def _warn(text: str) -> None:
 @click.version_option(__version__, prog_name="pccbench")
 def command() -> None:
     """Benchmark point cloud geometry codecs: real bitstreams, sealed decoders, MPEG-exact metrics."""
+    require_supported()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill leaves a run as Ctrl-C does
 
 

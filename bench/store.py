@@ -12,7 +12,6 @@ dropped by the next writer and skipped by readers.  `pandas.read_json(RUN/rows.j
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from . import system
 from .errors import StoreError, StoreWriteError
 from .row import SCHEMA_VERSION, Row
 from .spec import RunSpec
@@ -121,10 +121,8 @@ class Store:
         except OSError as error:
             raise StoreError(f"{self.folder}: cannot be written: {error.strerror}") from None
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StoreError(f"{self.folder}: another bench run is writing to this run") from None
+            if not system.lock_alone(lock):
+                raise StoreError(f"{self.folder}: another bench run is writing to this run")
             self._begin(spec, session)
             with self._rows_path.open("ab") as self._file:
                 yield

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..codecs.registry import CodecSpec
+from . import system
 from .row import Status
 
 #: How often a busy worker's memory is looked at, in seconds.
@@ -160,7 +161,7 @@ class _Process:
             os.close(request_read)
             os.close(reply_write)
         if limits.cores is not None:
-            os.sched_setaffinity(self._popen.pid, limits.cores)
+            system.pin(self._popen.pid, limits.cores)
         self._requests = Connection(request_write, readable=False)
         self._replies = Connection(reply_read, writable=False)
 
