@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import IO
 
 from .errors import UsageError
@@ -81,3 +82,32 @@ def load_1min() -> float | None:
     with contextlib.suppress(AttributeError, OSError):
         return os.getloadavg()[0]
     return None
+
+
+def busy_s(cores: Iterable[int] | None) -> float | None:
+    """Seconds that some cores (None for those of this process) have worked since the machine started, for anybody.
+
+    Time that a virtual machine's host took away counts.  None where there is no /proc.
+    """
+    wanted = {f"cpu{number}" for number in (usable_cores() if cores is None else cores)}
+    try:
+        lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
+        ticks = os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):
+        return None
+    total = 0
+    for line in lines:
+        name, *values = line.split()
+        if name in wanted:
+            user, nice, kernel, _idle, _io, irq, soft_irq, steal = map(int, values[:8])
+            total += user + nice + kernel + irq + soft_irq + steal
+    return total / ticks
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds of a process and of the children that it has waited for; 0 where it has ended or none are told."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):
+        return 0.0

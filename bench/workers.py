@@ -50,6 +50,8 @@ class Reply:
     wall_s: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
     peak_mb: float = 0.0
+    #: Cores' worth of work of other processes on the worker's cores meanwhile; None where the system does not say.
+    others_load: float | None = None
     fields: dict[str, Any] = field(default_factory=dict)
     payload: bytes = b""
 
@@ -109,8 +111,11 @@ class Worker:
             if not self._is_set_up:
                 process.receive("setup", max(SETUP_TIMEOUT_S, self._limits.timeout_s))
                 self._is_set_up = True
+            before = process.usage()
             process.send(request, payload)
-            return process.receive(request["operation"], self._limits.timeout_s)
+            reply = process.receive(request["operation"], self._limits.timeout_s)
+            reply.others_load = _others_load(before, process.usage())
+            return reply
         except WorkerError as error:
             # A codec that raised goes on; a process that failed, or may be short of memory, is replaced.
             if not (error.is_reported and self._is_set_up) or error.status == "out_of_memory":
@@ -172,6 +177,11 @@ class _Process:
             self._requests.send_bytes(json.dumps(request).encode())
             if payload is not None:
                 self._requests.send_bytes(payload)
+
+    def usage(self) -> tuple[float, float | None, float]:
+        """The time, and CPU seconds since their starts of the worker's cores and of the worker with its children."""
+        own = system.cpu_s(self._popen.pid) + sum(map(system.cpu_s, _descendants(self._popen.pid)))
+        return time.monotonic(), system.busy_s(self._limits.cores), own
 
     def receive(self, phase: str, timeout_s: float) -> Reply:
         """Wait for the answer to a request, watching time and memory."""
@@ -248,6 +258,14 @@ class _Process:
         for closable in (self._requests, self._replies, self._log):
             closable.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _others_load(before: tuple[float, float | None, float], after: tuple[float, float | None, float]) -> float | None:
+    """Cores' worth of work of others between two looks at `usage`."""
+    if before[1] is None or after[1] is None or after[0] <= before[0]:
+        return None
+    busy_s, own_s = after[1] - before[1], after[2] - before[2]
+    return round(max(0.0, busy_s - own_s) / (after[0] - before[0]), 2)
 
 
 def _descendants(pid: int) -> Iterator[int]:

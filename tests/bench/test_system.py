@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -131,3 +132,21 @@ def test_a_lock_belongs_to_one(tmp_path):
     with (tmp_path / "lock").open("w") as one, (tmp_path / "lock").open("w") as other:
         assert system.lock_alone(one)
         assert not system.lock_alone(other)
+
+
+def test_work_of_others_is_told_from_ones_own():
+    if system.busy_s(None) is None:
+        pytest.skip("the system does not say how busy its cores are")
+    loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        before = system.busy_s(None), system.cpu_s(loop.pid)
+        deadline = time.monotonic() + 60
+        while system.cpu_s(loop.pid) < before[1] + 0.3 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        own = system.cpu_s(loop.pid) - before[1]
+        assert own >= 0.3
+        assert system.busy_s(None) - before[0] > own - 0.1
+    finally:
+        loop.kill()
+        loop.wait()
+    assert system.cpu_s(loop.pid) == 0
