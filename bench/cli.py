@@ -275,7 +275,7 @@ Limits, with what they are unless given:
   time_floor_s=0.02   seconds more that count at all
   time_p=0.01         chance of one false claim among all times
   busy_load=0.2       cores that others kept busy from which on times are doubted
-  busy_ratio=1.5      then CPU seconds must rise so, or the time of other codecs be so exceeded
+  busy_ratio=1.7      then CPU seconds must rise so much more than those of other codecs
   memory_ratio=1.15   peak memory, new / old
   memory_mb=32        MiB more that count at all
 """

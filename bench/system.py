@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
@@ -102,6 +103,29 @@ def busy_s(cores: Iterable[int] | None) -> float | None:
             user, nice, kernel, _idle, _io, irq, soft_irq, steal = map(int, values[:8])
             total += user + nice + kernel + irq + soft_irq + steal
     return total / ticks
+
+
+class ThreadClock:
+    """Tells how long the thread that makes it was asleep: neither running nor waiting for a core.
+
+    That is time of sleeping, of input and output, and of waiting for other threads and processes.  It does not grow
+    when other programs take the cores.
+    """
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] | None = None
+        with contextlib.suppress(OSError):  # the file is opened here and now: a sealed process opens no more
+            self._file = Path("/proc/thread-self/schedstat").open("rb", buffering=0)  # noqa: SIM115  # for life
+
+    def awake_s(self) -> float | None:
+        """Seconds since its start that the thread ran or waited for a core; None where the system does not say."""
+        if self._file is None:
+            return None
+        try:
+            waited_ns = int(os.pread(self._file.fileno(), 200, 0).split()[1])
+        except (OSError, IndexError, ValueError):
+            return None
+        return time.thread_time() + waited_ns / 1e9
 
 
 def cpu_s(pid: int) -> float:

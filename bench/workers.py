@@ -49,6 +49,8 @@ class Reply:
 
     wall_s: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
+    #: Seconds of each call in which the codec neither worked nor waited for a core, where that is known.
+    asleep_s: list[float] = field(default_factory=list)
     peak_mb: float = 0.0
     #: Cores' worth of work of other processes on the worker's cores meanwhile; None where the system does not say.
     others_load: float | None = None
@@ -196,6 +198,8 @@ class _Process:
                 if event == "call":
                     reply.wall_s.append(float(message["wall_s"]))
                     reply.cpu_s.append(float(message["cpu_s"]))
+                    if message["asleep_s"] is not None:
+                        reply.asleep_s.append(float(message["asleep_s"]))
                     reply.peak_mb = max(reply.peak_mb, float(message["peak_mb"]) + children_mb)
                     continue
             except EOFError:

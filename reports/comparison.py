@@ -36,8 +36,8 @@ class Limits:
         time_floor_s: ... and seconds more, for a few milliseconds are the scheduler's ...
         time_p: ... and p of a one-sided t-test of the logarithms, corrected for the number of tests [Holm 1979].
         busy_load: cores' worth of other programs' work from which on a time says little by itself ...
-        busy_ratio: ... and counts only when its CPU seconds rose this much more than those of other codecs, or it
-            rose this much more than the times of other codecs under as much load.
+        busy_ratio: ... and counts only when its CPU seconds rose this much more than those of other codecs, for cores
+            that are shared take up to x1.5, or when the codec slept longer.
         memory_ratio: peak memory of one job, new / old ...
         memory_mb: ... and MiB more; both must be exceeded.
         unavailable_fails: a codec of the old run that cannot run now is a regression.
@@ -55,7 +55,7 @@ class Limits:
     time_floor_s: float = 0.02
     time_p: float = 0.01
     busy_load: float = 0.2
-    busy_ratio: float = 1.5
+    busy_ratio: float = 1.7
     memory_ratio: float = 1.15
     memory_mb: float = 32.0
     unavailable_fails: bool = True

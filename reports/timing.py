@@ -2,8 +2,8 @@
 
 A difference is claimed when five things agree: a t-test of the logarithms of the repeats, corrected for the number
 of tests of the comparison [Holm 1979]; the ratio of the medians; that of the fastest repeats, which load only makes
-longer; seconds beyond what the scheduler's slices make; and, where other programs used the cores meanwhile, either
-the CPU seconds or the times of other codecs under as much load.
+longer; seconds beyond what the scheduler's slices make; and, where other programs used the cores meanwhile, what
+these cannot make longer: CPU seconds (by little), or seconds asleep.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ PHASES = ("encode", "decode")
 REPEATS = 3
 #: Repeats never agree better than this share, whatever few of them say.
 _LEAST_SPREAD = 0.01
-#: Load of other codecs' jobs that is called as much as that of a job, as a share of it.
-_AS_MUCH = 0.7
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,7 @@ class Timed:
         samples: seconds of the repeats, old and new.
         medians: of them.
         cpu_s: CPU seconds, old and new; None where not known.
+        asleep_s: seconds in which the codec slept, old and new; None where not known.
         loads: cores' worth of work of others meanwhile, old and new; None where not known.
         reason: why it is not judged; empty when it can be.
         p_value: of the one-sided test, not corrected.
@@ -46,6 +45,7 @@ class Timed:
     samples: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
     medians: tuple[float | None, float | None] = (None, None)
     cpu_s: tuple[float | None, float | None] = (None, None)
+    asleep_s: tuple[float | None, float | None] = (None, None)
     loads: tuple[float | None, float | None] = (None, None)
     reason: str = ""
     p_value: float | None = None
@@ -77,6 +77,7 @@ def timed(old: _Row, new: _Row, phase: str, untimed: str) -> Timed:
         return Timed(**facts, reason="a time is missing")
     samples = _seconds(old[f"{phase}_s_samples"]), _seconds(new[f"{phase}_s_samples"])
     facts["cpu_s"] = tuple(number(row.get(f"{phase}_cpu_s")) for row in rows)
+    facts["asleep_s"] = tuple(number(row.get(f"{phase}_asleep_s")) for row in rows)
     facts["loads"] = tuple(number(row.get(f"{phase}_load")) for row in rows)
     reason = untimed or _other_conditions(old, new)
     if not reason and min(map(len, samples)) < REPEATS:
@@ -185,15 +186,11 @@ def _doubt(one: Timed, times: Sequence[Timed], is_slower: bool, limits: Limits) 
         common = [value for other in others if (value := _directed(other.cpu_ratio, is_slower)) is not None]
         if cpu >= limits.busy_ratio * max(1.0, statistics.median(common) if common else 1.0):
             return ""
-    by_codec: dict[str, list[float]] = {}
-    for other in others:
-        value = _directed(other.ratio, is_slower)
-        if value is not None and _has_as_much_load(other, one, is_slower, limits):
-            by_codec.setdefault(other.codec, []).append(value)
-    ratio = _directed(one.ratio, is_slower)
-    if by_codec and ratio is not None:
-        stretch = max(1.0, *(statistics.median(values) for values in by_codec.values()))
-        if ratio >= limits.busy_ratio * stretch:
+    before, after = one.asleep_s if is_slower else one.asleep_s[::-1]
+    shorter = one.medians[0 if is_slower else 1]
+    if before is not None and after is not None and shorter is not None:
+        longer_s = after - before
+        if longer_s > max(limits.time_floor_s, (limits.time_ratio - 1) * shorter):
             return ""
     loads = " and ".join("an unknown number of" if load is None else f"{load:.1f}" for load in one.loads)
     said = "" if cpu is None else f"; its CPU seconds changed x{one.cpu_ratio:.2f}"
@@ -202,14 +199,3 @@ def _doubt(one: Timed, times: Sequence[Timed], is_slower: bool, limits: Limits) 
 
 def _directed(ratio: float | None, is_slower: bool) -> float | None:
     return None if not ratio else ratio if is_slower else 1 / ratio
-
-
-def _has_as_much_load(other: Timed, one: Timed, is_slower: bool, limits: Limits) -> bool:
-    """Whether another job met at least nearly the same increase of load; where it is not known it counts."""
-    rises = []
-    for item in (other, one):
-        before, after = item.loads
-        if before is None or after is None:
-            return True
-        rises.append(after - before if is_slower else before - after)
-    return rises[0] >= _AS_MUCH * max(rises[1], 0.0) - limits.busy_load

@@ -150,3 +150,17 @@ def test_work_of_others_is_told_from_ones_own():
         loop.kill()
         loop.wait()
     assert system.cpu_s(loop.pid) == 0
+
+
+def test_time_asleep_is_told_from_time_awake():
+    clock = system.ThreadClock()
+    if clock.awake_s() is None:
+        pytest.skip("the system does not say how long a thread waited for a core")
+    start, awake = time.perf_counter(), clock.awake_s()
+    time.sleep(0.2)
+    slept = time.perf_counter() - start - (clock.awake_s() - awake)
+    assert slept == pytest.approx(0.2, abs=0.02)
+    start, awake = time.perf_counter(), clock.awake_s()
+    while clock.awake_s() < awake + 0.2:
+        pass
+    assert time.perf_counter() - start - (clock.awake_s() - awake) < 0.05

@@ -492,17 +492,18 @@ def test_a_burst_over_one_codec_is_not_code(run, new):
     assert not run(burst, old=quiet).has_regression
 
 
-def test_slower_code_is_found_under_load(run, new):
+def test_slower_code_is_found_under_load(run, new, change):
     quiet = loaded(new, dict.fromkeys(CODECS, 1.0), 0.0)
     busy = loaded(new, dict.fromkeys(CODECS, 1.4), 1.0, cpu=1.2)
     computes = loaded(busy, {"draco": 2.0}, 1.0, cpu=2.0)
     lines = run(computes, old=quiet).regressions
     assert lines
     assert all(line.startswith("draco ") for line in lines)
-    waits = loaded(busy, {"octree": 3.0}, 1.0)
-    lines = run(waits, old=busy).regressions
-    assert lines
-    assert all(line.startswith("octree ") for line in lines)
+    asleep = busy.assign(encode_asleep_s=0.001, decode_asleep_s=0.0)
+    waits = change(loaded(asleep, {"octree": 2.0}, 1.0), is_job("octree", "r04"), encode_asleep_s=0.8)
+    assert run(loaded(asleep, {"octree": 2.0}, 1.0), old=asleep).regressions == []
+    (line,) = run(waits, old=asleep).regressions
+    assert line.startswith(f"octree r04 on {LONGDRESS}: encode x2.00")
 
 
 def test_load_that_rows_do_not_tell_is_the_runs(run, new, change, provenance):
