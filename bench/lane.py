@@ -248,7 +248,7 @@ def _timing(phase: str, reply: Reply) -> dict[str, Any]:
         f"{phase}_s_samples": reply.wall_s,
         f"{phase}_cpu_s": statistics.median(reply.cpu_s),
         f"{phase}_peak_mb": reply.peak_mb,
-        f"{phase}_asleep_s": statistics.median(reply.asleep_s) if reply.asleep_s else None,
+        f"{phase}_asleep_s": None if reply.asleep_s is None else reply.asleep_s / max(1, len(reply.wall_s)),
         f"{phase}_load": reply.others_load,
     }
 

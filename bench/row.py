@@ -58,7 +58,7 @@ class Row:
         encode_s, decode_s: median wall seconds over the repeats of the call alone; `*_samples` hold them all.
         encode_cpu_s, decode_cpu_s: CPU seconds of worker and children in the median repeat's phase.
         encode_peak_mb, decode_peak_mb: peak resident MiB of worker and children during the phase.
-        encode_asleep_s, decode_asleep_s: median seconds in which the codec neither worked nor waited for a core, but
+        encode_asleep_s, decode_asleep_s: mean seconds in which the codec neither worked nor waited for a core, but
             slept or waited for files; None where the system does not say, or other threads or processes worked too.
         encode_load, decode_load: cores' worth of work that others did on the worker's cores meanwhile; None where
             the system does not say.

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -85,11 +86,59 @@ def load_1min() -> float | None:
     return None
 
 
-def busy_s(cores: Iterable[int] | None) -> float | None:
-    """Seconds that some cores (None for those of this process) have worked since the machine started, for anybody.
+@dataclass(frozen=True)
+class Usage:
+    """What a process and its cores have done until now; None where the system does not say.
 
-    Time that a virtual machine's host took away counts.  None where there is no /proc.
+    Attributes:
+        at_s: the time, monotonic.
+        busy_s: seconds that its cores have worked since the machine started, for anybody.
+        cpu_s: CPU seconds of the process, of the processes that it started and of those that it has waited for.
+        ran_s, waited_s: seconds that its first thread ran, and waited for a core.
     """
+
+    at_s: float
+    busy_s: float | None
+    cpu_s: float
+    ran_s: float | None
+    waited_s: float | None
+
+    @classmethod
+    def of(cls, pid: int, children: Iterable[int], cores: Iterable[int] | None) -> Usage:
+        """The usage of a process with living children on some cores, None for those of this process."""
+        own = _cpu_s(pid) + sum(map(_cpu_s, children))
+        ran_s, waited_s = _scheduled_s(pid)
+        return cls(time.monotonic(), _busy_s(cores), own, ran_s, waited_s)
+
+    def others_load(self, before: Usage) -> float | None:
+        """Cores' worth of work that others did on its cores since `before`."""
+        if self.busy_s is None or before.busy_s is None or self.at_s <= before.at_s:
+            return None
+        theirs = self.busy_s - before.busy_s - (self.cpu_s - before.cpu_s)
+        return round(max(0.0, theirs) / (self.at_s - before.at_s), 2)
+
+    def asleep_s(self, before: Usage) -> float | None:
+        """Seconds since `before` in which it neither ran nor waited for a core, but slept or waited for files.
+
+        Other programs do not make that longer.  None where its other threads or processes worked, too: it may have
+        slept while these waited for a core.
+        """
+        if self.ran_s is None or before.ran_s is None or self.waited_s is None or before.waited_s is None:
+            return None
+        past_s, ran_s = self.at_s - before.at_s, self.ran_s - before.ran_s
+        if self.cpu_s - before.cpu_s - ran_s > max(_OTHER_THREADS_SHARE * past_s, _TICK_S):
+            return None
+        return max(0.0, past_s - ran_s - (self.waited_s - before.waited_s))
+
+
+#: A process worked in one thread when the others worked less than this share of the time.
+_OTHER_THREADS_SHARE = 0.05
+#: CPU seconds are counted in ticks of this length, one for each kind of work.
+_TICK_S = 0.04
+
+
+def _busy_s(cores: Iterable[int] | None) -> float | None:
+    """Seconds that cores have worked; time that a virtual machine's host took away counts."""
     wanted = {f"cpu{number}" for number in (usable_cores() if cores is None else cores)}
     try:
         lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
@@ -105,33 +154,19 @@ def busy_s(cores: Iterable[int] | None) -> float | None:
     return total / ticks
 
 
-class ThreadClock:
-    """Tells how long the thread that makes it was asleep: neither running nor waiting for a core.
-
-    That is time of sleeping, of input and output, and of waiting for other threads and processes.  It does not grow
-    when other programs take the cores.
-    """
-
-    def __init__(self) -> None:
-        self._file: IO[bytes] | None = None
-        with contextlib.suppress(OSError):  # the file is opened here and now: a sealed process opens no more
-            self._file = Path("/proc/thread-self/schedstat").open("rb", buffering=0)  # noqa: SIM115  # for life
-
-    def awake_s(self) -> float | None:
-        """Seconds since its start that the thread ran or waited for a core; None where the system does not say."""
-        if self._file is None:
-            return None
-        try:
-            waited_ns = int(os.pread(self._file.fileno(), 200, 0).split()[1])
-        except (OSError, IndexError, ValueError):
-            return None
-        return time.thread_time() + waited_ns / 1e9
-
-
-def cpu_s(pid: int) -> float:
+def _cpu_s(pid: int) -> float:
     """CPU seconds of a process and of the children that it has waited for; 0 where it has ended or none are told."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError):
         return 0.0
+
+
+def _scheduled_s(pid: int) -> tuple[float, float] | tuple[None, None]:
+    """Seconds that the first thread of a process ran and waited for a core."""
+    try:
+        ran_ns, waited_ns = Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[:2]
+        return int(ran_ns) / 1e9, int(waited_ns) / 1e9
+    except (OSError, ValueError):
+        return None, None

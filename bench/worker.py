@@ -26,14 +26,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
-from .system import ThreadClock
-
 if TYPE_CHECKING:
     from ..codecs.base import Codec
 
 PR_SET_PDEATHSIG = 1
-#: A call is said to have slept only when other threads and processes worked less than this share of its time.
-OTHERS_SHARE = 0.05
 _T = TypeVar("_T")
 
 
@@ -60,7 +56,6 @@ class Session:
         self._requests = requests
         self._replies = replies
         self._codec: Codec | None = None
-        self._clock = ThreadClock()
 
     def serve(self) -> None:
         """Answer until the pipe closes."""
@@ -147,16 +142,11 @@ class Session:
             if number:
                 result = None  # the result before must not count in this call's memory
             _reset_peak_memory()
-            cpu, thread_cpu, awake_s = _cpu_s(), time.thread_time(), self._clock.awake_s()
+            cpu = _cpu_s()
             start = time.perf_counter()
             result = call()
             wall_s = time.perf_counter() - start
-            cpu_s, thread_cpu_s = _cpu_s() - cpu, time.thread_time() - thread_cpu
-            asleep_s = None
-            # Where other threads or processes worked, this one may have slept because they waited for a core.
-            if awake_s is not None and cpu_s - thread_cpu_s < OTHERS_SHARE * wall_s:
-                asleep_s = max(0.0, wall_s - ((self._clock.awake_s() or 0.0) - awake_s))
-            self._reply("call", wall_s=wall_s, cpu_s=cpu_s, asleep_s=asleep_s, peak_mb=_peak_memory_mb())
+            self._reply("call", wall_s=wall_s, cpu_s=_cpu_s() - cpu, peak_mb=_peak_memory_mb())
         return cast("_T", result)
 
 

@@ -49,11 +49,11 @@ class Reply:
 
     wall_s: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
-    #: Seconds of each call in which the codec neither worked nor waited for a core, where that is known.
-    asleep_s: list[float] = field(default_factory=list)
     peak_mb: float = 0.0
     #: Cores' worth of work of other processes on the worker's cores meanwhile; None where the system does not say.
     others_load: float | None = None
+    #: Seconds in which the worker neither ran nor waited for a core, all calls together; None where not known.
+    asleep_s: float | None = None
     fields: dict[str, Any] = field(default_factory=dict)
     payload: bytes = b""
 
@@ -116,7 +116,8 @@ class Worker:
             before = process.usage()
             process.send(request, payload)
             reply = process.receive(request["operation"], self._limits.timeout_s)
-            reply.others_load = _others_load(before, process.usage())
+            after = process.usage()
+            reply.others_load, reply.asleep_s = after.others_load(before), after.asleep_s(before)
             return reply
         except WorkerError as error:
             # A codec that raised goes on; a process that failed, or may be short of memory, is replaced.
@@ -180,10 +181,9 @@ class _Process:
             if payload is not None:
                 self._requests.send_bytes(payload)
 
-    def usage(self) -> tuple[float, float | None, float]:
-        """The time, and CPU seconds since their starts of the worker's cores and of the worker with its children."""
-        own = system.cpu_s(self._popen.pid) + sum(map(system.cpu_s, _descendants(self._popen.pid)))
-        return time.monotonic(), system.busy_s(self._limits.cores), own
+    def usage(self) -> system.Usage:
+        """What the worker and its cores have done until now."""
+        return system.Usage.of(self._popen.pid, list(_descendants(self._popen.pid)), self._limits.cores)
 
     def receive(self, phase: str, timeout_s: float) -> Reply:
         """Wait for the answer to a request, watching time and memory."""
@@ -198,8 +198,6 @@ class _Process:
                 if event == "call":
                     reply.wall_s.append(float(message["wall_s"]))
                     reply.cpu_s.append(float(message["cpu_s"]))
-                    if message["asleep_s"] is not None:
-                        reply.asleep_s.append(float(message["asleep_s"]))
                     reply.peak_mb = max(reply.peak_mb, float(message["peak_mb"]) + children_mb)
                     continue
             except EOFError:
@@ -262,14 +260,6 @@ class _Process:
         for closable in (self._requests, self._replies, self._log):
             closable.close()
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _others_load(before: tuple[float, float | None, float], after: tuple[float, float | None, float]) -> float | None:
-    """Cores' worth of work of others between two looks at `usage`."""
-    if before[1] is None or after[1] is None or after[0] <= before[0]:
-        return None
-    busy_s, own_s = after[1] - before[1], after[2] - before[2]
-    return round(max(0.0, busy_s - own_s) / (after[0] - before[0]), 2)
 
 
 def _descendants(pid: int) -> Iterator[int]:

@@ -134,33 +134,65 @@ def test_a_lock_belongs_to_one(tmp_path):
         assert not system.lock_alone(other)
 
 
-def test_work_of_others_is_told_from_ones_own():
-    if system.busy_s(None) is None:
-        pytest.skip("the system does not say how busy its cores are")
-    loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        before = system.busy_s(None), system.cpu_s(loop.pid)
-        deadline = time.monotonic() + 60
-        while system.cpu_s(loop.pid) < before[1] + 0.3 and time.monotonic() < deadline:
-            time.sleep(0.02)
-        own = system.cpu_s(loop.pid) - before[1]
-        assert own >= 0.3
-        assert system.busy_s(None) - before[0] > own - 0.1
-    finally:
-        loop.kill()
-        loop.wait()
-    assert system.cpu_s(loop.pid) == 0
+def usage(pid):
+    return system.Usage.of(pid, (), None)
 
 
-def test_time_asleep_is_told_from_time_awake():
-    clock = system.ThreadClock()
-    if clock.awake_s() is None:
-        pytest.skip("the system does not say how long a thread waited for a core")
-    start, awake = time.perf_counter(), clock.awake_s()
-    time.sleep(0.2)
-    slept = time.perf_counter() - start - (clock.awake_s() - awake)
-    assert slept == pytest.approx(0.2, abs=0.02)
-    start, awake = time.perf_counter(), clock.awake_s()
-    while clock.awake_s() < awake + 0.2:
-        pass
-    assert time.perf_counter() - start - (clock.awake_s() - awake) < 0.05
+@pytest.fixture
+def process():
+    """Starts Python code in a process, and ends it."""
+    started = []
+
+    def start(code):
+        started.append(subprocess.Popen([sys.executable, "-c", code]))
+        return started[-1].pid
+
+    yield start
+    for one in started:
+        one.kill()
+        one.wait()
+
+
+def later(pid, condition):
+    """The first usage that fulfils a condition."""
+    deadline = time.monotonic() + 60
+    while not condition(found := usage(pid)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+needs_proc = pytest.mark.skipif(usage(1).ran_s is None, reason="the system does not say what its processes do")
+
+
+@needs_proc
+def test_work_of_others_is_told_from_ones_own(process):
+    loop, idle = process("while True: pass"), process("import time; time.sleep(100)")
+    before, idle_before = later(loop, lambda now: now.cpu_s > 0.1), usage(idle)
+    after = later(loop, lambda now: now.cpu_s > before.cpu_s + 0.3)
+    idle_after = usage(idle)
+    share = (after.cpu_s - before.cpu_s) / (idle_after.at_s - idle_before.at_s)
+    assert after.others_load(before) + share == pytest.approx(idle_after.others_load(idle_before), abs=0.3)
+    assert idle_after.others_load(idle_before) >= share - 0.1
+
+
+@needs_proc
+def test_time_asleep_is_told_from_time_awake(process):
+    sleeper, loop = process("import time; time.sleep(100)"), process("while True: pass")
+    sleeping, looping = later(sleeper, lambda now: now.cpu_s > 0), later(loop, lambda now: now.cpu_s > 0.1)
+    time.sleep(0.3)
+    while usage(sleeper).cpu_s > sleeping.cpu_s:  # Python is still starting
+        sleeping = usage(sleeper)
+        time.sleep(0.3)
+    after, looped = usage(sleeper), usage(loop)
+    assert after.asleep_s(sleeping) == pytest.approx(after.at_s - sleeping.at_s, rel=0.1)
+    assert looped.asleep_s(looping) < 0.1 * (looped.at_s - looping.at_s)
+
+
+def test_sleep_is_not_known_where_other_threads_worked():
+    before = system.Usage(0.0, 0.0, 0.0, 0.0, 0.0)
+    assert system.Usage(1.0, 1.0, 0.5, 0.5, 0.2).asleep_s(before) == pytest.approx(0.3)
+    assert system.Usage(1.0, 1.0, 1.0, 0.5, 0.2).asleep_s(before) is None
+    assert system.Usage(1.0, 1.0, 0.5, None, None).asleep_s(before) is None
+    assert system.Usage(1.0, 1.5, 0.5, 0.5, 0.2).others_load(before) == 1.0
+    assert system.Usage(1.0, None, 0.5, 0.5, 0.2).others_load(before) is None
