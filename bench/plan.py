@@ -12,6 +12,7 @@ from typing import Any
 from ..codecs import registry
 from ..codecs.base import Codec, CodecCard, Rate
 from ..codecs.errors import CodecUnavailableError
+from ..codecs.packages import package_versions
 from ..codecs.registry import CodecSpec
 from ..codecs.sources import sources_sha256
 from ..metrics.distortion import Reference
@@ -174,7 +175,11 @@ def _ingredients(spec: RunSpec, codec: PlannedCodec, cloud: CloudRef, rate: Rate
         "codec": codec.fingerprint,
         "rate": {"name": rate.name, "lossless": rate.lossless, **rate.parameters},
         "cloud": cloud.fingerprint(),
-        "metric": {"sources_sha256": sources_sha256(Reference, estimate_normals), "peak": spec.peak},
+        "metric": {
+            "sources_sha256": sources_sha256(Reference, estimate_normals),
+            "packages": package_versions(Reference, estimate_normals),
+            "peak": spec.peak,
+        },
     }
 
 
