@@ -36,14 +36,16 @@ lint: setup
 	  $(addprefix -p pccbench.,bench codecs metrics reports)
 
 # The first run saves the baseline of this machine, later ones compare with it and fail where a benchmark took more than
-# LIMIT percent longer, also when measured again.  `rm -r .benchmarks` forgets the baseline.
+# LIMIT percent longer, also when measured again, or is gone; `make bench FORGET=1` takes what is gone out of the
+# baseline.  `rm -r .benchmarks` forgets all of it.
 LIMIT ?= 25
 bench: setup
 	@mkdir -p .benchmarks
 	$(BIN)/python -m pytest tests/performance -p no:cacheprovider --benchmark-group-by=group \
 	  --benchmark-columns=min,median,iqr,rounds --benchmark-json=.benchmarks/latest.json
 	@if [ -f .benchmarks/baseline.json ]; then \
-	  $(BIN)/python tests/performance/regression.py .benchmarks/baseline.json .benchmarks/latest.json --limit $(LIMIT) --again 2; \
+	  $(BIN)/python tests/performance/regression.py .benchmarks/baseline.json .benchmarks/latest.json --limit $(LIMIT) --again 2 \
+	    $(if $(FORGET),--forget-gone); \
 	else \
 	  mv .benchmarks/latest.json .benchmarks/baseline.json; \
 	  echo 'Saved as .benchmarks/baseline.json: the next run compares with it'; \

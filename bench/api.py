@@ -13,6 +13,7 @@ from .provenance import collect
 from .runner import Observer, execute
 from .spec import RunSpec
 from .store import Store
+from .system import require_supported
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,12 +32,14 @@ def run(*, out: str | Path, **settings: Any) -> pd.DataFrame:
         One row a job, columns as the fields of `bench.row.Row`.
 
     Raises:
-        PccbenchError: the settings are wrong, data is missing or the folder cannot be used.
+        PccbenchError: the settings are wrong, data is missing, the folder cannot be used or the system (Windows) is
+            not supported.
     """
 
     def warn(text: str) -> None:
         warnings.warn(text, stacklevel=3)
 
+    require_supported()
     folder = _folder("out", out)
     spec = RunSpec.make(**settings).absolute()
     plan = make_plan(spec, warn)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import re
 import sys
@@ -24,11 +25,13 @@ from ..reports.errors import ReportError
 from .errors import StoreWriteError, UsageError
 from .prepare.command import prepare
 from .signals import treat_as_interrupts
+from .system import require_supported
 from .train import train
 
 if TYPE_CHECKING:
     from ..codecs.base import Codec
     from ..codecs.registry import CodecSpec
+    from ..reports import Limits
     from .spec import RunSpec
 
 EXIT_JOB_FAILED, EXIT_USAGE, EXIT_INTERNAL, EXIT_INTERRUPTED = 1, 2, 70, 130
@@ -102,6 +105,7 @@ def _say(text: str, *, err: bool = False) -> None:
 @click.version_option(__version__, prog_name="pccbench")
 def command() -> None:
     """Benchmark point cloud geometry codecs: real bitstreams, sealed decoders, MPEG-exact metrics."""
+    require_supported()
     treat_as_interrupts()
 
 
@@ -352,21 +356,72 @@ def repair(run: Path) -> None:
     )
 
 
-@command.command()
+#: What `--limit` takes; a test holds the values to those of `Limits`.
+_LIMITS_HELP = """\b
+Limits, with what they are unless given:
+  size_pct=0.5        bytes of one job, percent more
+  psnr_db=0.02        D1 or D2 PSNR of one job, dB less
+  chamfer_db=0.05     chamfer distance, dB more
+  hausdorff_db=3      Hausdorff distance, dB more
+  secondary_pct=2     local density and normals, percent worse
+  trade_factor=1.5    a dB may cost this much more bytes than in the old run
+  bd_rate_pct=0.5     BD-rate of new against old, percent
+  time_ratio=1.1      seconds, new / old, of medians and of fastest repeats
+  time_floor_s=0.02   seconds more that count at all
+  time_p=0.01         chance of one false claim among all times
+  busy_load=0.2       cores that others kept busy from which on times are doubted
+  busy_ratio=1.7      then CPU seconds must rise so much more than those of other codecs
+  memory_ratio=1.15   peak memory, new / old
+  memory_mb=32        MiB more that count at all
+"""
+
+
+@command.command(epilog=_LIMITS_HELP)
 @click.argument("old", type=FILE)
 @click.argument("new", type=FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def compare(old: Path, new: Path, as_json: bool) -> int:
+@click.option("--limit", "limits", multiple=True, metavar="NAME=VALUE", help="Limit of a regression, see below.")
+@click.option("--allow-lost", is_flag=True, help="Jobs that are gone or cannot be compared are no regression.")
+@click.option("--allow-unavailable", is_flag=True, help="Codecs that cannot run now are no regression.")
+def compare(
+    old: Path, new: Path, as_json: bool, limits: tuple[str, ...], allow_lost: bool, allow_unavailable: bool
+) -> int:
     """Tell what changed from one run to another; exit code 1 on a regression."""
     from ..metrics.bjontegaard import certified_bd
     from ..reports import compare as compare_runs
     from .store import Store
 
+    chosen = _limits(limits, lost_fails=not allow_lost, unavailable_fails=not allow_unavailable)
     before, after = Store.open(old), Store.open(new)
     provenances = before.provenance(), after.provenance()
-    comparison = compare_runs(before.frame(), after.frame(), *provenances, certify=certified_bd)
+    comparison = compare_runs(before.frame(), after.frame(), *provenances, certify=certified_bd, limits=chosen)
     click.echo(json.dumps(comparison.to_dict(), indent=1) if as_json else comparison.to_text())
     return EXIT_JOB_FAILED if comparison.has_regression else 0
+
+
+def _limits(settings: tuple[str, ...], **flags: bool) -> Limits:
+    """The limits of `--limit NAME=VALUE`."""
+    from dataclasses import fields
+    from difflib import get_close_matches
+
+    from ..reports import Limits
+
+    names = [one.name for one in fields(Limits) if one.name not in flags]
+    values: dict[str, float] = {}
+    for setting in settings:
+        name, _, text = setting.partition("=")
+        if name not in names:
+            near = get_close_matches(name, names, n=3, cutoff=0.4) or names
+            raise UsageError(f"no limit {name!r}; did you mean {' or '.join(near)}?")
+        try:
+            values[name] = float(text)
+        except ValueError:
+            values[name] = math.nan
+        if not values[name] >= 0:
+            raise UsageError(
+                f"--limit {setting}: expected a number of at least 0, as in {name}={getattr(Limits, name)}"
+            )
+    return Limits(**values, **flags)  # type: ignore[arg-type]  # flags are bools by name
 
 
 @command.command()

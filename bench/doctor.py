@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..codecs import registry
-from . import seal
+from . import seal, system
 from .datasets import list_datasets
 from .provenance import cpu_model
 
@@ -63,14 +62,20 @@ def _package(name: str, why: str, *, is_essential: bool) -> Finding:
 
 
 def _machine() -> list[Finding]:
-    usable, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
-    busy = load > usable / 2
+    usable, load = len(system.usable_cores()), system.load_1min()
+    busy = load is not None and load > usable / 2
+    load_text = "not known" if load is None else f"{load:.1f}"
     free_gb = shutil.disk_usage(tempfile.gettempdir()).free / 2**30
-    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") / 2**30
-    return [
+    memory_gb = system.free_memory_gb()
+    memory_text = "not known on this system" if memory_gb is None else f"{memory_gb:.1f} GiB"
+    findings = [
         Finding("cores", f"{usable} usable, {cpu_model()}"),
-        Finding("load", f"{load:.1f}" + (": other programs will disturb the timings" if busy else ""), not busy),
+        Finding("load", load_text + (": other programs will disturb the timings" if busy else ""), not busy),
         Finding("seal", *seal.finding()),
-        Finding("free memory", f"{memory_gb:.1f} GiB", memory_gb > 2),
+        Finding("free memory", memory_text, memory_gb is None or memory_gb > 2),
         Finding("free disk", f"{free_gb:.1f} GiB in {tempfile.gettempdir()}", free_gb > 1),
     ]
+    if not system.can_pin():
+        text = "jobs cannot be kept to cores of their own here: times of --jobs N share cores, and rows say so"
+        findings.append(Finding("pinning", text, False))
+    return findings

@@ -401,6 +401,8 @@ def _timing(phase: str, reply: Reply) -> dict[str, Any]:
         f"{phase}_s_samples": reply.wall_s,
         f"{phase}_cpu_s": reply.typical_cpu_s,
         f"{phase}_peak_mb": reply.peak_mb,
+        f"{phase}_asleep_s": reply.asleep_s,
+        f"{phase}_load": reply.others_load,
     }
 
 
@@ -415,10 +417,17 @@ def _one_more(phase: str, reply: Reply, row: Row) -> Row:
         f"{phase}_s": all_of_them.typical_s,
         f"{phase}_s_samples": all_of_them.wall_s,
         f"{phase}_cpu_s": cpu_s,
+        f"{phase}_asleep_s": _mean(getattr(row, f"{phase}_asleep_s"), reply.asleep_s, len(before)),
+        f"{phase}_load": _mean(getattr(row, f"{phase}_load"), reply.others_load, len(before)),
         f"{phase}_peak_mb": max(getattr(row, f"{phase}_peak_mb") or 0.0, reply.peak_mb),
     }
     kept = {name: note for name, note in row.notes.items() if name != f"{phase}_s_is"}
     return replace(row, **figures, notes={**kept, **all_of_them.notes(phase)})
+
+
+def _mean(mean: float | None, one_more: float | None, count: int) -> float | None:
+    """The mean of `count` values with one more; None where either is not known."""
+    return None if mean is None or one_more is None else (mean * count + one_more) / (count + 1)
 
 
 def _points(reply: Reply) -> np.ndarray[Any, Any]:

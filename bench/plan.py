@@ -12,6 +12,7 @@ from typing import Any
 from ..codecs import registry
 from ..codecs.base import CodecCard, Rate
 from ..codecs.errors import CloudError, PccbenchError
+from ..codecs.packages import package_versions
 from ..codecs.registry import CodecSpec
 from ..codecs.sources import sources_sha256
 from ..metrics.distortion import Reference
@@ -211,7 +212,11 @@ def _ingredients(spec: RunSpec, codec: PlannedCodec, source: dict[str, Any], rat
         "codec": codec.fingerprint,
         "rate": {"name": rate.name, "lossless": rate.lossless, **rate.parameters},
         "cloud": source,
-        "metric": {"sources_sha256": sources_sha256(Reference, estimate_normals), "peak": spec.peak},
+        "metric": {
+            "sources_sha256": sources_sha256(Reference, estimate_normals),
+            "packages": package_versions(Reference, estimate_normals),
+            "peak": spec.peak,
+        },
     }
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .._version import __version__
+from . import system
 
 #: Packages whose version can change a figure or a time.
 PACKAGES = ("numpy", "scipy", "numba", "pandas", "torch", "open3d", "constriction", "DracoPy", "bjontegaard")
@@ -25,6 +26,7 @@ def utc_now() -> str:
 
 def collect(argv: list[str] | None = None) -> dict[str, Any]:
     """What a reader needs to judge or repeat a run; plain values."""
+    memory_gb = system.total_memory_gb()
     return {
         "pccbench": __version__,
         "started_at": utc_now(),
@@ -35,9 +37,9 @@ def collect(argv: list[str] | None = None) -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "load_1min": os.getloadavg()[0],
+        "usable_cores": len(system.usable_cores()),
+        "memory_gb": None if memory_gb is None else round(memory_gb, 1),
+        "load_1min": system.load_1min(),
         **git_state(Path(__file__).resolve().parent.parent),
     }
 
@@ -51,6 +53,9 @@ def _package_version(name: str) -> str | None:
 
 def cpu_model() -> str:
     """The processor's own name, else the architecture."""
+    if sys.platform == "darwin":
+        name = _output("sysctl", "-n", "machdep.cpu.brand_string")
+        return name or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -65,15 +70,15 @@ def git_state(folder: Path) -> dict[str, Any]:
     if not (folder / ".git").exists():
         return {"git_commit": None, "git_clean": None}
 
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip()
-
-    commit = git("rev-parse", "HEAD")
-    status = git("status", "--porcelain")
+    commit = _output("git", "-C", str(folder), "rev-parse", "HEAD")
+    status = _output("git", "-C", str(folder), "status", "--porcelain")
     return {"git_commit": commit, "git_clean": None if status is None else status == ""}
+
+
+def _output(*command: str) -> str | None:
+    """What a program prints; None where it is missing or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

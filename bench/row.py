@@ -65,6 +65,10 @@ class Row:
         encode_s, decode_s: median wall seconds over the repeats of the call alone; `*_samples` hold them all.
         encode_cpu_s, decode_cpu_s: CPU seconds of worker and children in the call, mean over the repeats.
         encode_peak_mb, decode_peak_mb: peak resident MiB of worker and children during the phase.
+        encode_asleep_s, decode_asleep_s: mean seconds in which the codec neither worked nor waited for a core, but
+            slept or waited for files; None where the system does not say, or other threads or processes worked too.
+        encode_load, decode_load: cores' worth of work that others did on the worker's cores meanwhile; None where
+            the system does not say.
         metric_s: seconds spent on measuring, without indexing the input cloud and estimating its normals.
         seal: what kept the decoder from everything but the bytes (`landlock`, ...; `none` where the system has
             nothing), empty when it did not run.
@@ -138,6 +142,10 @@ class Row:
     decode_cpu_s: float | None = None
     encode_peak_mb: float | None = None
     decode_peak_mb: float | None = None
+    encode_asleep_s: float | None = None
+    decode_asleep_s: float | None = None
+    encode_load: float | None = None
+    decode_load: float | None = None
     metric_s: float | None = None
     seal: str = ""
     shares_cores: bool = False

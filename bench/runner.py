@@ -9,8 +9,6 @@ the samples that it has by then; a run that asks for more repeats than a row has
 from __future__ import annotations
 
 import atexit
-import fcntl
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..reports.counts import Counts
+from . import system
 from .errors import UsageError
 from .lane import Lane, Refusal, blank, refused
 from .plan import Job, Plan, missing_repeats, stale_reasons
@@ -86,7 +85,7 @@ class Cores:
         Raises:
             UsageError: the machine has too few and sharing was not asked for.
         """
-        usable = sorted(os.sched_getaffinity(0))
+        usable = system.usable_cores()
         threads = spec.threads or max(1, len(usable) // spec.jobs)
         if spec.jobs * threads > len(usable):
             if not spec.share_cores:
@@ -97,6 +96,8 @@ class Cores:
             return cls(threads, (None,) * spec.jobs, spec.jobs > 1)
         if spec.jobs == 1 and threads == len(usable):
             return cls(threads, (None,), False)
+        if not system.can_pin():
+            return cls(threads, (None,) * spec.jobs, spec.jobs > 1)
         return cls(threads, tuple(tuple(usable[i * threads : (i + 1) * threads]) for i in range(spec.jobs)), False)
 
 
@@ -312,10 +313,7 @@ def _claim_lane(scratch: Path, count: int) -> tuple[int, IO[str]]:
     """A lane number that no other live process holds."""
     for number in range(count):
         lock = (scratch / f"lane-{number}").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            continue
-        return number, lock
+        if system.lock_alone(lock):
+            return number, lock
+        lock.close()
     raise RuntimeError(f"more than {count} processes run jobs of this run")

@@ -181,7 +181,7 @@ def enter(order: Order, pipes: tuple[int, ...]) -> None:
     Raises:
         OSError: a layer does not work here after all.
     """
-    if order.cores is not None:
+    if order.cores is not None and hasattr(os, "sched_setaffinity"):  # macOS pins nothing
         os.sched_setaffinity(0, order.cores)
     spaces = [layer for layer in order.layers if layer in kernel.NAMESPACES]
     if spaces:

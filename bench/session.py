@@ -76,7 +76,9 @@ class Session:
         limit = request["memory_limit_bytes"]
         if limit is not None:
             # Refuses absurd allocations at once; the parent watches what is really resident.
-            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+            # macOS may refuse to set it.
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         self._codec = CodecSpec.from_dict(request["spec"]).create()
         self._codec.warm_up()
         self._reply("done")

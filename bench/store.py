@@ -14,7 +14,6 @@ Lines that are no rows (a disk's fault, an editor's) are skipped by readers, who
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from . import system
 from .declared import plain, tail, text
 from .errors import StoreError, StoreWriteError
 from .row import READABLE_VERSIONS, SCHEMA_VERSION, Row
@@ -205,10 +205,8 @@ class Store:
         except OSError as error:
             raise StoreError(f"{self.folder}: cannot be written: {error.strerror}") from None
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StoreError(f"{self.folder}: another bench run is writing to this run") from None
+            if not system.lock_alone(lock):
+                raise StoreError(f"{self.folder}: another bench run is writing to this run")
             yield
         finally:
             lock.close()

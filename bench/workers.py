@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..codecs.registry import CodecSpec
-from . import allowed, seal
+from . import allowed, seal, system
 from .compiled import CompiledCache
 from .pipe import Pipe, PipeError
 from .row import Status
@@ -74,6 +74,10 @@ class Reply:
     wall_s: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
     peak_mb: float = 0.0
+    #: Cores' worth of work of other processes on the worker's cores meanwhile; None where the system does not say.
+    others_load: float | None = None
+    #: Seconds in which the worker neither ran nor waited for a core, in the last call; None where not known.
+    asleep_s: float | None = None
     fields: dict[str, Any] = field(default_factory=dict)
     payload: bytes | bytearray = b""
 
@@ -313,10 +317,13 @@ class _Process:
         self._begin(self._role, self._limits.timeout_s)
         _reset_peak_memory(self._pid)
         cpu_s = _cpu_s(self._pid)
+        before = self._usage()
         start_s = _clock()
         self._send({"operation": "go"})
         message, result = self._expect("called")
         wall_s = self._pipe.arrived_s - start_s
+        after = self._usage()
+        reply.others_load, reply.asleep_s = after.others_load(before), after.asleep_s(before)
         # The worker waits: what the kernel's books say now is of this call.
         cpu_after_s, peak_mb = _cpu_s(self._pid), _peak_memory_mb(self._pid)
         if message.get("digest") != hashlib.blake2b(result).hexdigest():
@@ -372,6 +379,10 @@ class _Process:
             raise self._post_mortem() from None
         except (PipeError, OSError) as error:
             raise self._error(self._failed, f"the worker's reply made no sense ({error})") from None
+
+    def _usage(self) -> system.Usage:
+        """What the worker and its cores have done until now."""
+        return system.Usage.of(self._pid, list(_descendants(self._pid)), self._limits.cores)
 
     def _watch(self) -> None:
         """Look at time and memory while the worker works."""

@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 from .base import Codec
 from .errors import BitstreamError, CodecModuleError, CodecUnavailableError, UnknownCodecError
+from .packages import package_versions
 from .sources import sources_sha256
 
 ENTRY_POINT_GROUP = "pccbench.codecs"
@@ -254,7 +255,8 @@ def fingerprint(spec: CodecSpec, codec: Codec | None = None) -> dict[str, Any]:
 
     Returns:
         name, version and, where the codec has them, hashes: of its source files with all modules of pccbench that
-        they import (see `sources`), of its weights, of its external tool.  No path of this machine is in it.
+        they import (see `sources`), of its weights, of its external tool; and the
+        versions of the packages that they import (see `packages`).  No path of this machine is in it.
     """
     made = spec.create() if codec is None else codec
     card = made.card()
@@ -264,6 +266,7 @@ def fingerprint(spec: CodecSpec, codec: Codec | None = None) -> dict[str, Any]:
         "sources_sha256": sources_sha256(type(made)),
         "weights_sha256": card.weights_sha256,
         "tool_sha256": card.tool_sha256,
+        "packages": package_versions(type(made)),
     }
     return {key: value for key, value in ingredients.items() if value is not None}
 

@@ -24,7 +24,8 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 #: Modules of `codecs` that no codec's bytes depend on.
 INTERFACE = frozenset(
-    f"{_PACKAGE}.codecs{name}" for name in ("", ".base", ".cloud", ".errors", ".registry", ".conformance", ".sources")
+    f"{_PACKAGE}.codecs{name}"
+    for name in ("", ".base", ".cloud", ".errors", ".registry", ".conformance", ".sources", ".packages")
 )
 _FOLLOWED = tuple(f"{_PACKAGE}.{name}" for name in ("codecs", "metrics"))
 

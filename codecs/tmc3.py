@@ -221,7 +221,8 @@ def _prepare(parent: int, limits: Limits) -> None:
         if wanted is not None:
             soft, hard = resource.getrlimit(kind)
             if soft == resource.RLIM_INFINITY or wanted < soft:
-                resource.setrlimit(kind, (wanted, hard))
+                with contextlib.suppress(ValueError, OSError):  # macOS may refuse to set it
+                    resource.setrlimit(kind, (wanted, hard))
 
 
 def _report(output: bytes) -> Report:

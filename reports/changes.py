@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -19,16 +17,19 @@ from .comparison import (
     JobChange,
     Limits,
     TimeChange,
-    TimeVerdict,
 )
-from .frame import IDENTITY, is_lossless, prepare, records
+from .frame import IDENTITY, prepare, records
+from .lost import what_is_lost
 from .text import listed, number
+from .timing import PHASES, judge_all, timed
+from .tradeoff import judge
 
 _Row = Mapping[str, Any]
-_PHASES = ("encode", "decode")
+_Key = tuple[str, ...]
 #: Load for each core from which on a machine is called busy.
 BUSY_LOAD = 0.5
-_NO_REPEATS = "not enough repeats to judge"
+#: Statuses that are no evidence of anything, and those that are no failure.
+_NO_EVIDENCE, _NO_FAILURE = ("disrupted",), ("ok", "not_applicable")
 
 
 def compare(
@@ -42,10 +43,12 @@ def compare(
 ) -> Comparison:
     """What changed from an old run to a new one in bytes, quality, BD-rate, time, memory and failures.
 
-    Jobs are paired by codec, rate, data set and cloud.  A pair is refused, with the reason, where its figures cannot
-    be compared: another cloud under the same name, another metric passport, other parameters of the rate.  Times are
-    compared only between runs of one machine, by a one-sided Mann-Whitney rank test over the repeats of each job: a
-    difference is claimed when the test and the ratio of the medians both say so.
+    Jobs are paired by codec, rate, data set and cloud.  Each is compared with itself in bytes, in every quality
+    figure (`tradeoff`), in time (`timing`) and in memory, and each codec on each cloud by BD-rate.  A pair is
+    refused, with the reason, where its figures cannot be compared: another cloud under the same name, another metric
+    passport, other parameters of the rate.  Times and memory are compared only between runs of one machine.  Jobs
+    that are ok in the old run and not in the new one at all are lost.  That is a regression, and so are refused
+    pairs: what a comparison cannot see, it must not let pass.
 
     Args:
         old_rows: rows of the old run.
@@ -61,19 +64,23 @@ def compare(
     old, new = _by_identity(prepare(old_rows)), _by_identity(prepare(new_rows))
     untimed = _other_machine(old_provenance or {}, new_provenance or {})
     shared = [key for key in old if key in new]
-    jobs = tuple(_job(old[key], new[key], untimed, limits) for key in shared)
+    busy = tuple(bool(_busy("", provenance or {})) for provenance in (old_provenance, new_provenance))
+    jobs = tuple(_jobs([(old[key], new[key]) for key in shared], old.values(), untimed, limits, (busy[0], busy[1])))
     pairs = {key: (old[key], new[key]) for key, job in zip(shared, jobs, strict=True) if _comparable(job)}
+    lost = what_is_lost([key for key, row in old.items() if row["status"] == "ok"], new, new_provenance or {})
     return Comparison(
         limits=limits,
         jobs=jobs,
         curves=tuple(_curves(pairs, jobs, certify, limits)),
         only_old=tuple(_name(key) for key in old if key not in new),
         only_new=tuple(_name(key) for key in new if key not in old),
+        lost=lost.lines,
+        gone_unavailable=lost.unavailable,
         conditions=tuple(_conditions(old_provenance or {}, new_provenance or {}, untimed)),
     )
 
 
-def _by_identity(frame: pd.DataFrame) -> dict[tuple[str, ...], _Row]:
+def _by_identity(frame: pd.DataFrame) -> dict[_Key, _Row]:
     return {tuple(str(row[name]) for name in IDENTITY): row for row in records(frame)}
 
 
@@ -136,41 +143,83 @@ def _busy(which: str, provenance: Mapping[str, Any]) -> str:
 # --- one job ------------------------------------------------------------------------------------------------------
 
 
-def _job(old: _Row, new: _Row, untimed: str, limits: Limits) -> JobChange:
+def _jobs(
+    pairs: Sequence[tuple[_Row, _Row]],
+    old_rows: Iterable[_Row],
+    untimed: str,
+    limits: Limits,
+    was_busy: tuple[bool, bool],
+) -> list[JobChange]:
+    """Every job of both runs: times are judged all together."""
+    curves: dict[tuple[str, ...], list[_Row]] = {}
+    for row in old_rows:
+        if row["status"] == "ok":
+            curves.setdefault(_place(row), []).append(row)
+    compared = [
+        index
+        for index, pair in enumerate(pairs)
+        if not _refusal(*pair) and all(row["status"] == "ok" for row in pair)
+    ]
+    all_times = [timed(*pairs[index], phase, untimed) for index in compared for phase in PHASES]
+    changes = iter(judge_all(all_times, limits, was_busy=was_busy))
+    times = {index: tuple(next(changes) for _ in PHASES) for index in compared}
+    return [
+        _job(*pair, times.get(index, ()), curves.get(_place(pair[0]), []), untimed, limits)
+        for index, pair in enumerate(pairs)
+    ]
+
+
+def _both_ok(old: _Row, new: _Row) -> bool:
+    return bool(old["status"] == new["status"] == "ok")
+
+
+def _place(row: _Row) -> tuple[str, ...]:
+    return str(row["codec"]), str(row["dataset"]), str(row["cloud"])
+
+
+def _job(
+    old: _Row, new: _Row, times: tuple[TimeChange, ...], curve: Sequence[_Row], untimed: str, limits: Limits
+) -> JobChange:
     base: dict[str, Any] = {name: str(new[name]) for name in IDENTITY}
     base |= {"old_status": old["status"], "new_status": new["status"]}
     refused = _refusal(old, new)
     if refused:
         return JobChange(**base, refused=refused)
-    if old["status"] != "ok" or new["status"] != "ok":
+    if not _both_ok(old, new):
         return JobChange(**base, **_status_change(old, new, limits))
     size_pct = _percent(number(old["size_bytes"]), number(new["size_bytes"]))
-    decibels = {metric: _difference(old, new, f"{metric}_psnr_db") for metric in METRICS}
-    times = tuple(_time(old, new, phase, untimed, limits) for phase in _PHASES)
-    memory = {phase: None if untimed else _difference(old, new, f"{phase}_peak_mb") for phase in _PHASES}
-    worse, better, notes = _rate_quality(old, new, size_pct, decibels, limits)
+    found = judge(old, new, size_pct, curve, limits)
     for change in times:
-        if change.verdict in ("slower", "faster"):
-            line = f"{change.phase} x{change.ratio:.2f} ({change.old_s:.4g} s to {change.new_s:.4g} s, "
-            line += f"p = {change.p_value:.2g})"
-            (worse if change.verdict == "slower" else better).append(line)
+        _time_line(change, found.worse, found.better, found.notes)
+    memory = {phase: None if untimed else _difference(old, new, f"{phase}_peak_mb") for phase in PHASES}
     for phase, change_mb in memory.items():
         line = _memory_line(old, new, phase, change_mb, limits)
         if line and change_mb is not None:
-            (worse if change_mb > 0 else better).append(line)
+            (found.worse if change_mb > 0 else found.better).append(line)
+    changes = dict(found.changes)
     return JobChange(
         **base,
         same_stream=bool(old["stream_sha256"]) and old["stream_sha256"] == new["stream_sha256"],
         size_pct=size_pct,
-        d1_db=decibels["d1"],
-        d2_db=decibels["d2"],
+        d1_db=changes.pop("d1_psnr_db", None),
+        d2_db=changes.pop("d2_psnr_db", None),
+        figures={column: value for column, value in changes.items() if value},
         times=times,
         encode_mb=memory["encode"],
         decode_mb=memory["decode"],
-        regressions=tuple(worse),
-        improvements=tuple(better),
-        notes=tuple(notes),
+        regressions=tuple(found.worse),
+        improvements=tuple(found.better),
+        notes=tuple(found.notes),
     )
+
+
+def _time_line(change: TimeChange, worse: list[str], better: list[str], notes: list[str]) -> None:
+    if change.verdict in ("slower", "faster"):
+        line = f"{change.phase} x{change.ratio:.2f} ({change.old_s:.4g} s to {change.new_s:.4g} s, "
+        line += f"p = {change.p_value:.2g})"
+        (worse if change.verdict == "slower" else better).append(line)
+    elif change.verdict == "not judged" and change.p_value is not None:
+        notes.append(f"{change.phase} not judged: {change.reason}")
 
 
 def _refusal(old: _Row, new: _Row) -> str:
@@ -190,14 +239,23 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 
 def _status_change(old: _Row, new: _Row, limits: Limits) -> dict[str, Any]:
-    if new["status"] == "ok":
-        return {"improvements": (f"succeeds now; was {old['status']}: {old['reason']}",)}
-    line = f"{new['status']}: {new['reason']}"
-    if old["status"] != "ok":
-        return {"notes": (f"still fails: {line}",)}
-    if new["status"] == "unavailable" and not limits.unavailable_fails:
-        return {"notes": (f"was ok, now {line}",)}
-    return {"regressions": (f"was ok, now {line}",)}
+    """What to say of a job that was, or is, not ok.  A failure of the moment is no evidence."""
+    was, now = str(old["status"]), str(new["status"])
+    before, after = was.replace("_", " "), now.replace("_", " ")
+    after = f"{after}: {new['reason']}" if new["reason"] else after
+    accepted = (now == "unavailable" and not limits.unavailable_fails) or (
+        now == "unreadable" and not limits.lost_fails
+    )
+    if now in _NO_EVIDENCE or was in _NO_EVIDENCE:
+        again = ", the next bench run tries again" if now in _NO_EVIDENCE else ""
+        return {"notes": (f"was {before}, now {after}: not judged{again}",)}
+    if now == "ok":
+        return {"improvements": (f"succeeds now; was {before}: {old['reason']}",)}
+    if was == now == "not_applicable":
+        return {}
+    if was not in _NO_FAILURE:
+        return {"notes": (f"now {after}" if now in _NO_FAILURE else f"still fails: {after}",)}
+    return {"notes" if accepted else "regressions": (f"was {before}, now {after}",)}
 
 
 def _percent(old: float | None, new: float | None) -> float | None:
@@ -209,45 +267,6 @@ def _difference(old: _Row, new: _Row, column: str) -> float | None:
     return None if before is None or after is None else after - before
 
 
-def _rate_quality(
-    old: _Row, new: _Row, size_pct: float | None, decibels: Mapping[str, float | None], limits: Limits
-) -> tuple[list[str], list[str], list[str]]:
-    """Regressions, improvements and notes of bytes and quality together: one bought with the other is neither."""
-    worse: list[str] = []
-    better: list[str] = []
-    for metric in METRICS:
-        _exactness(old, new, metric, worse, better)
-    size = 0.0 if size_pct is None else size_pct
-    size_line = f"bytes {size:+.2f} % ({number(old['size_bytes']):,.0f} to {number(new['size_bytes']):,.0f})"
-    changes = {metric: value for metric, value in decibels.items() if value is not None}
-    rises = [metric for metric, value in changes.items() if value > limits.psnr_db]
-    falls = [metric for metric, value in changes.items() if value < -limits.psnr_db]
-    larger, smaller = size > limits.size_pct, size < -limits.size_pct
-    if (larger and rises and not falls) or (smaller and falls and not rises):
-        quality = ", ".join(f"{metric.upper()} {changes[metric]:+.3f} dB" for metric in rises + falls)
-        return worse, better, [f"bytes traded for quality ({size_line}, {quality}); BD-rate judges"]
-    if larger:
-        worse.append(size_line)
-    elif smaller:
-        better.append(size_line)
-    worse += [f"{metric.upper()} {changes[metric]:+.3f} dB" for metric in falls]
-    better += [f"{metric.upper()} {changes[metric]:+.3f} dB" for metric in rises]
-    return worse, better, []
-
-
-def _exactness(old: _Row, new: _Row, metric: str, worse: list[str], better: list[str]) -> None:
-    """Gain and loss of exactness, and of the metric itself."""
-    was, now = is_lossless(old, metric), is_lossless(new, metric)
-    name = metric.upper()
-    if was and not now:
-        mse = number(new[f"{metric}_mse"])
-        worse.append(f"{name} no longer lossless" + ("" if mse is None else f" (mse {mse:.4g})"))
-    elif now and not was:
-        better.append(f"{name} now lossless")
-    elif number(old[f"{metric}_mse"]) is not None and number(new[f"{metric}_mse"]) is None:
-        worse.append(f"{name} is missing: {new['missing'].get(f'{metric}_mse', 'no reason given')}")
-
-
 def _memory_line(old: _Row, new: _Row, phase: str, change_mb: float | None, limits: Limits) -> str:
     """What to say of memory beyond the limits; empty within."""
     before, after = number(old[f"{phase}_peak_mb"]), number(new[f"{phase}_peak_mb"])
@@ -256,71 +275,6 @@ def _memory_line(old: _Row, new: _Row, phase: str, change_mb: float | None, limi
     if limits.memory_ratio >= max(after / before, before / after):
         return ""
     return f"{phase}r memory {change_mb:+.0f} MB ({before:.0f} to {after:.0f})"
-
-
-# --- time ---------------------------------------------------------------------------------------------------------
-
-
-def _time(old: _Row, new: _Row, phase: str, untimed: str, limits: Limits) -> TimeChange:
-    before, after = number(old[f"{phase}_s"]), number(new[f"{phase}_s"])
-    if before is None or after is None:
-        return TimeChange(phase, before, after, None, None, "not judged", "a time is missing")
-    reason = untimed or _other_conditions(old, new)
-    if reason:
-        return TimeChange(phase, before, after, None, None, "not judged", reason)
-    ratio = after / before if before > 0 else None
-    p_value, verdict, reason = judge_times(_samples(old, phase), _samples(new, phase), limits)
-    return TimeChange(phase, before, after, ratio, p_value, verdict, reason)
-
-
-def _other_conditions(old: _Row, new: _Row) -> str:
-    if old["threads"] != new["threads"]:
-        return f"threads differ ({old['threads']}, then {new['threads']})"
-    if old["shares_cores"] or new["shares_cores"]:
-        return "it shared cores while it was timed"
-    return ""
-
-
-def _samples(row: _Row, phase: str) -> list[float]:
-    return [value for value in map(number, row[f"{phase}_s_samples"]) if value is not None]
-
-
-def judge_times(
-    old: Sequence[float], new: Sequence[float], limits: Limits = DEFAULT_LIMITS
-) -> tuple[float | None, TimeVerdict, str]:
-    """Whether repeats of one job got slower or faster: rank test and ratio of medians must agree.
-
-    Args:
-        old: seconds of each repeat.
-        new: the same in the new run.
-        limits: `time_p` and `time_ratio`.
-
-    Returns:
-        p of the one-sided test in the direction of the change (None when it was not made), the verdict, and why it is
-        not judged (empty when it is).
-    """
-    from scipy.stats import mannwhitneyu
-
-    needed = _repeats_needed(limits.time_p)
-    if min(len(old), len(new)) == 0 or 1 / math.comb(len(old) + len(new), len(old)) > limits.time_p:
-        return None, "not judged", f"{_NO_REPEATS} ({len(old)} and {len(new)}, {needed} each are needed)"
-    medians = statistics.median(old), statistics.median(new)
-    if len({*old, *new}) == 1:
-        return 1.0, "no difference shown", ""
-    slower = medians[1] >= medians[0]
-    p_value = float(mannwhitneyu(new, old, alternative="greater" if slower else "less").pvalue)
-    ratio = medians[1] / medians[0] if medians[0] > 0 else math.inf
-    if p_value > limits.time_p or limits.time_ratio >= max(ratio, 1 / ratio if ratio > 0 else math.inf):
-        return p_value, "no difference shown", ""
-    return p_value, "slower" if slower else "faster", ""
-
-
-def _repeats_needed(p_value: float) -> int:
-    """Repeats in each run from which on the strictest rank order reaches `p_value`."""
-    count = 1
-    while 1 / math.comb(2 * count, count) > p_value:
-        count += 1
-    return count
 
 
 # --- one curve ----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from .table import Cell, Column, Table, missing_cell, text_cell, to_markdown, to_text
@@ -17,33 +17,58 @@ TimeVerdict = Literal["slower", "faster", "no difference shown", "not judged"]
 class Limits:
     """What counts as a regression.  A change within its limit is reported and is none.
 
+    Bytes and quality of deterministic codecs repeat exactly, so their limits are what nobody would mind; those of
+    time and memory are above what equal code shows on a machine that does other work.
+
     Attributes:
-        size_pct: bytes of one job, percent more; unless its quality rose beyond `psnr_db` too, which is a trade for
-            BD-rate to judge.
-        psnr_db: D1 or D2 PSNR of one job, dB less; unless its bytes fell beyond `size_pct` too.
+        size_pct: bytes of one job, percent more.
+        psnr_db: D1 or D2 PSNR of one job, dB less.
+        chamfer_db: either chamfer distance of one job, dB more (of the squared distance).  It sums both directions,
+            of which PSNR keeps the worse, and so may move a little more.
+        hausdorff_db: either Hausdorff distance of one job, dB more (of the squared distance).  One point decides it:
+            3 dB is a distance x1.41, one step of a grid.
+        secondary_pct: local density and normals of one job, percent worse.
+        trade_factor: where bytes and quality of one job both rose, or both fell: how much more a dB may cost, or how
+            much less giving it up may save, than in the old run between its rates.  Where that has only one rate, the
+            price is that of a surface on a grid: half the step takes four times the bytes and gives 6.02 dB.
         bd_rate_pct: BD-rate of one codec on one cloud, new against old, percent.
-        time_ratio: median seconds of one job, new / old; a regression only when the rank test agrees.
-        time_p: one-sided Mann-Whitney test over the repeats; the chance of such a rank order without a difference.
+        time_ratio: seconds of one job, new / old: of the medians and of the fastest repeats ...
+        time_floor_s: ... and seconds more, for a few milliseconds are the scheduler's ...
+        time_p: ... and p of a one-sided t-test of the logarithms, corrected for the number of tests [Holm 1979].
+        busy_load: cores' worth of other programs' work from which on a time says little by itself ...
+        busy_ratio: ... and counts only when its CPU seconds rose this much more than those of other codecs, for cores
+            that are shared take up to x1.5, or when the codec slept longer.
         memory_ratio: peak memory of one job, new / old ...
         memory_mb: ... and MiB more; both must be exceeded.
-        unavailable_fails: a job that was ok and whose codec is now unavailable is a regression.
+        unavailable_fails: a codec of the old run that cannot run now is a regression.
+        lost_fails: so are jobs of the old run that the new one lacks, or that cannot be compared with it.
     """
 
     size_pct: float = 0.5
     psnr_db: float = 0.02
+    chamfer_db: float = 0.05
+    hausdorff_db: float = 3.0
+    secondary_pct: float = 2.0
+    trade_factor: float = 1.5
     bd_rate_pct: float = 0.5
     time_ratio: float = 1.10
+    time_floor_s: float = 0.02
     time_p: float = 0.01
+    busy_load: float = 0.2
+    busy_ratio: float = 1.7
     memory_ratio: float = 1.15
     memory_mb: float = 32.0
     unavailable_fails: bool = True
+    lost_fails: bool = True
 
     def describe(self) -> str:
         """The limits in one line."""
         return (
-            f"regression beyond: bytes +{self.size_pct:g} %, PSNR -{self.psnr_db:g} dB, "
-            f"BD-rate +{self.bd_rate_pct:g} %, time x{self.time_ratio:g} with p <= {self.time_p:g} (rank test over "
-            f"repeats), memory x{self.memory_ratio:g} and +{self.memory_mb:g} MB, any new failure"
+            f"regression beyond: bytes +{self.size_pct:g} %, PSNR -{self.psnr_db:g} dB, chamfer "
+            f"+{self.chamfer_db:g} dB, Hausdorff +{self.hausdorff_db:g} dB, BD-rate +{self.bd_rate_pct:g} %, time "
+            f"x{self.time_ratio:g} and +{1000 * self.time_floor_s:g} ms with p <= {self.time_p:g} (t-test over "
+            f"repeats, corrected for all tests), memory x{self.memory_ratio:g} and +{self.memory_mb:g} MB, "
+            + ("any new failure, any lost job" if self.lost_fails else "any new failure")
         )
 
 
@@ -58,7 +83,8 @@ class TimeChange:
         phase: `encode` or `decode`.
         old_s, new_s: medians.
         ratio: new / old.
-        p_value: of the one-sided rank test in the direction of the change; None when it was not made.
+        p_value: of the one-sided t-test in the direction of the change, corrected for all tests of the comparison;
+            None when it was not made.
         verdict: what may be said.
         reason: why it is not judged; empty otherwise.
     """
@@ -83,6 +109,7 @@ class JobChange:
         same_stream: the bitstreams are equal.
         size_pct: change of bytes.
         d1_db, d2_db: change of PSNR; None where either is lossless or missing.
+        figures: further quality figures that changed, by column: dB better (squared distances), else percent better.
         times: of encode and decode.
         encode_mb, decode_mb: change of peak memory in MiB; None where not compared.
         regressions: what exceeds a limit, one line each.
@@ -101,6 +128,7 @@ class JobChange:
     size_pct: float | None = None
     d1_db: float | None = None
     d2_db: float | None = None
+    figures: dict[str, float] = field(default_factory=dict)
     times: tuple[TimeChange, ...] = ()
     encode_mb: float | None = None
     decode_mb: float | None = None
@@ -170,6 +198,8 @@ class Comparison:
         jobs: jobs of both runs.
         curves: codecs and clouds with a job that was compared.
         only_old, only_new: jobs of one run alone, as `codec rate on cloud`.
+        lost: what the old run has and the new one lacks, in few lines: whole codecs, clouds and rates first.
+        gone_unavailable: the same of codecs that cannot run now.
         conditions: differences of machine, code and packages, and whether times are compared.
     """
 
@@ -178,12 +208,17 @@ class Comparison:
     curves: tuple[CurveChange, ...] = ()
     only_old: tuple[str, ...] = ()
     only_new: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    gone_unavailable: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
 
     @property
     def regressions(self) -> list[str]:
         """Every regression, one line each."""
-        return self._lines("regressions")
+        lines = list(self.lost if self.limits.lost_fails else ())
+        lines += self.gone_unavailable if self.limits.unavailable_fails else ()
+        lines += [f"cannot be compared: {line}" for line in (self.refusals if self.limits.lost_fails else ())]
+        return lines + self._lines("regressions")
 
     @property
     def improvements(self) -> list[str]:
@@ -259,8 +294,9 @@ class Comparison:
             ("regressions", self.regressions),
             ("improvements", self.improvements),
             ("notes", notes),
-            ("not comparable", self.refusals),
-            ("only in the old run", self.only_old),
+            ("not comparable", () if self.limits.lost_fails else self.refusals),
+            ("only in the old run", () if self.limits.lost_fails else self.lost),
+            ("unavailable now", () if self.limits.unavailable_fails else self.gone_unavailable),
             ("only in the new run", self.only_new),
             ("conditions", self.conditions),
         ]
@@ -325,7 +361,7 @@ def _bd_cell(change: BDChange | None) -> Cell:
 
 
 def _time_cell(ratio: float | None, jobs: Sequence[JobChange], phase: str) -> Cell:
-    """The ratio, with what the rank tests of the jobs allow to say."""
+    """The ratio, with what the tests of the jobs allow to say."""
     changes = [change for job in jobs for change in job.times if change.phase == phase]
     if ratio is None or not changes:
         reasons = list(dict.fromkeys(change.reason for change in changes if change.reason))

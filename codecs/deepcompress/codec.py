@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -250,7 +250,7 @@ class DeepCompressCodec(Codec):
             description=f"Learned voxel codec of stride 8, entropy model {self.prior}, one model for all rates",
             paper="Killea, Li, Bastani, McLachlan: DeepCompress, arXiv:2106.01504",
             parameters=parameters,
-            macs_per_point=record.get("macs_per_point"),
+            macs_per_point=_macs_per_point(record, self.prior),
             weights_sha256=weights_sha256(self.folder, self.prior),
             trained=bool(record.get("trained", False)),
             training_files_sha256=tuple(record.get("training_files_sha256", ())),
@@ -355,6 +355,12 @@ def _parameters(path: Path) -> int:
             if "tables." not in key:
                 total += int(np.prod(file.get_slice(key).get_shape()))
     return total
+
+
+def _macs_per_point(record: Mapping[str, Any], prior: str) -> float | None:
+    """Of the transforms and of the entropy model; None where the record lacks one of them."""
+    transforms, entropy = record.get("macs_per_point"), record.get("entropy_macs_per_point", {}).get(prior)
+    return None if transforms is None or entropy is None else round(float(transforms) + float(entropy), 1)
 
 
 class GaussianCodec(DeepCompressCodec):

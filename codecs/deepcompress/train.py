@@ -16,8 +16,10 @@ from ..errors import PccbenchError
 from .config import TrainingConfig
 from .dataset import Blocks
 from .files import RECORD, SHIPPED, file_sha256, prior_path, read_record, transform_path, upsampler_path
+from .macs import prior_macs_per_cell
 from .model import VoxelModel
 from .prior_training import PriorTrainer
+from .priors import PRIORS
 from .training import Report, TransformTrainer, read_data
 from .upsampler_training import UpsamplerTrainer
 from .weights import finished, load_transform, save_prior, save_transform, save_upsampler
@@ -55,7 +57,12 @@ def train(config_path: Path, command: str, reporter: Reporter | None = None) -> 
     model = _transform(config, blocks, out, record, reporter)
     _upsampler(config, blocks, model, out, record, reporter)
     _priors(config, blocks, model, out, record, reporter)
-    record["macs_per_point"] = round(_macs_per_cell(model) / _points_per_cell(blocks), 1)
+    points_per_cell = _points_per_cell(blocks)
+    record["macs_per_point"] = round(_macs_per_cell(model) / points_per_cell, 1)
+    record["entropy_macs_per_point"] = {
+        name: round(prior_macs_per_cell(PRIORS[name](model.config.latent_channels)) / points_per_cell, 1)
+        for name in config.model.entropy_models()
+    }
     record["trained"] = True
     record["files_sha256"] = {path.name: file_sha256(path) for path in sorted(out.glob("*.safetensors"))}
     (out / RECORD).write_text(json.dumps(record, indent=1) + "\n")
