@@ -24,10 +24,10 @@ from importlib.metadata import version
 import numpy as np
 import numpy.typing as npt
 
-from .base import Bitstream, Codec, CodecCard, Rate
+from .base import Bitstream, Codec, CodecCard, Rate, require_voxelised
 from .cloud import MAX_BIT_DEPTH, PointCloud
 from .container import ledger, pack, unpack
-from .errors import BitstreamError, CloudError, CodecError, CodecUnavailableError
+from .errors import BitstreamError, CloudError, CodecError, CodecUnavailableError, NotApplicableError
 from .octree.grid import RealGrid, grid_of
 
 #: Highest: smallest stream.  Draco's kd-tree has six levels, all above 6 are the same.
@@ -62,7 +62,7 @@ class DracoCodec(Codec):
     def encode(self, cloud: PointCloud, rate: Rate) -> bytes:
         """Quantise to cells, merge the points in each, and code; lossless keeps repeated points."""
         if not len(cloud):
-            raise CodecError("the cloud is empty, expected at least one point")
+            raise NotApplicableError("the cloud is empty, expected at least one point")
         header, cells, bits = _quantised(cloud, rate)
         if rate.lossless and _has_repeats(cells):
             payload = _encode(cells, bits, keeps_repeats=True)
@@ -109,10 +109,8 @@ def _quantised(cloud: PointCloud, rate: Rate) -> tuple[bytes, npt.NDArray[np.int
         bits = max(1, cloud.bit_depth - dropped)
         shift = cloud.bit_depth - bits
         return bytes([cloud.bit_depth, shift]), cloud.points.astype(np.int64) >> shift, bits
-    if rate.lossless:
-        raise CodecUnavailableError(
-            "lossless: Draco quantises, and these are real numbers; use its other rates, or voxelise the cloud"
-        )
+    if rate.lossless:  # Draco quantises
+        require_voxelised(cloud, "draco", rate)
     bits = REAL_DEPTH - dropped
     grid = RealGrid.over(cloud.points, bits)  # type: ignore[arg-type]  # no bit depth: they are floats
     return grid.to_bytes() + bytes([bits]), grid.quantised(cloud.points), bits  # type: ignore[arg-type]

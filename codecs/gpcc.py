@@ -25,10 +25,10 @@ import numpy as np
 import numpy.typing as npt
 
 from . import tlv, tmc3
-from .base import Bitstream, Codec, CodecCard, Rate
+from .base import Bitstream, Codec, CodecCard, Rate, require_voxelised
 from .cloud import MAX_BIT_DEPTH, PointCloud
 from .ctc import OCTREE_RATE_COUNT, octree_position_scale
-from .errors import BitstreamError, CodecError, CodecUnavailableError
+from .errors import BitstreamError, CodecError, NotApplicableError
 
 #: Width of a grid cell for real coordinates, in their unit (metres): MPEG's LiDAR sequences have millimetres.
 STEP = Fraction(1, 1000)
@@ -147,12 +147,9 @@ class GpccOctreeCodec(_GpccCodec):
 
     def encode(self, cloud: PointCloud, rate: Rate) -> bytes:
         """Code the geometry; duplicates are merged at lossy rates, as in the CTC, and kept by lossless."""
+        if rate.lossless:  # real coordinates are coded in steps
+            require_voxelised(cloud, self.name, rate)
         source = _source(cloud)
-        if rate.lossless and not source.is_voxelised:
-            raise CodecUnavailableError(
-                f"lossless: tmc3 codes integer positions, and these are real numbers (coded in steps of "
-                f"{float(STEP)}); use r01 to r{OCTREE_RATE_COUNT:02}, or voxelise the cloud"
-            )
         n_voxels, n_parents = _count_voxels(source.positions)
         scale = Fraction(1) if rate.lossless else octree_position_scale(_ctc_rate(rate), source.bit_depth)
         merges = not rate.lossless or n_voxels == len(source.positions)
@@ -212,17 +209,17 @@ def _source(cloud: PointCloud) -> _Source:
     """The cloud as integers.
 
     Raises:
-        CodecError: it is empty, or wider than tmc3's grid.
+        NotApplicableError: it is empty, or wider than tmc3's grid.
     """
     if not len(cloud):
-        raise CodecError("the cloud is empty, expected at least one point")
+        raise NotApplicableError("the cloud is empty, expected at least one point")
     if cloud.bit_depth is not None:
         return _Source(cloud.points.astype(np.int64, copy=False), cloud.bit_depth, is_voxelised=True)
     step = float(STEP)
     steps = np.rint(cloud.points.astype(np.float64) * float(1 / STEP))
     extent, farthest = np.ptp(steps, axis=0).max(), np.abs(steps).max()
     if extent >= 1 << MAX_BIT_DEPTH or farthest >= 1 << 31:
-        raise CodecError(
+        raise NotApplicableError(
             f"the cloud is {extent * step:.6g} wide and reaches {farthest * step:.6g}, expected at most "
             f"{2**MAX_BIT_DEPTH * step:.6g} and {2**31 * step:.6g}: real coordinates are coded in steps of {step}"
         )
@@ -239,7 +236,7 @@ def _test_depth(source: _Source) -> tuple[int, bool]:
     """Finest depth at which the cloud is dense, for trisoup, and whether it is sparse at its own.
 
     Raises:
-        CodecError: there is none.  tmc3 v23 would encode single points as trisoup, but its decoder crashes on some
+        NotApplicableError: there is none.  tmc3 v23 would encode single points as trisoup, but its decoder crashes on some
             of them, and for others reads memory that nobody set, so that each run gives another cloud.
     """
     keys = _keys(source.positions)
@@ -249,7 +246,7 @@ def _test_depth(source: _Source) -> tuple[int, bool]:
         if len(keys) >= _DENSE * len(parents):
             return depth, depth < source.bit_depth
         keys = parents
-    raise CodecError(
+    raise NotApplicableError(
         f"trisoup codes surfaces, and these {len(source.positions)} points form none: even on a grid of {coarsest} "
         f"bits a cube of two voxels' width holds fewer than {_DENSE:g} of them on average"
     )

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..base import Bitstream, Codec, CodecCard, Rate
+from ..base import Bitstream, Codec, CodecCard, Rate, require_voxelised
 from ..cloud import MAX_BIT_DEPTH, PointCloud
 from ..container import get_varint, ledger, pack, put_varint, unpack
 from ..errors import BitstreamError, CodecError
+from ..limits import check_decodable, check_encodable
 
 if TYPE_CHECKING:
     from .cells import Cells
@@ -31,6 +32,8 @@ _PRIOR_NAMES = {number: name for name, number in PRIOR_NUMBERS.items()}
 _CONTAINER_NAME = "deepcompress"
 _SECTIONS = ("header", "cells", "latents")
 _MAX_COARSENING = 1
+#: Bits that are set in each byte.
+_BITS_SET = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1)
 _TAG_BYTES = 2
 
 #: Rate weight and halvings of the grid of the named rates, low rate to high.
@@ -149,20 +152,20 @@ class DeepCompressCodec(Codec):
         """Code the set of voxels of `cloud`; how often each occurs is not kept.
 
         Raises:
-            CodecError: the cloud is not voxelised, or a rate parameter is out of range.
+            NotApplicableError: the cloud is not voxelised.
+            CodecError: a rate parameter is out of range.
         """
-        if cloud.bit_depth is None:
-            raise CodecError("deepcompress codes voxelised clouds: give the cloud a bit depth (integer coordinates)")
+        bit_depth = require_voxelised(cloud, self.name)
         rate_weight, coarsening, optimise = _rate_parameters(rate)
         from ..entropy.rangecoder import SymbolEncoder
         from ..octree.occupancy import encode_keys
-        from .cells import cells_of, keys_of, neighbours_of
+        from .cells import CELL_VOXELS, cells_of, keys_of, neighbours_of
         from .coding import encode_thresholds
         from .model import rate_index_of
         from .structure import structure_of
         from .upsampler import at_positions
 
-        header = self._header(cloud.bit_depth, rate_index_of(rate_weight), coarsening)
+        header = self._header(bit_depth, rate_index_of(rate_weight), coarsening)
         points = np.asarray(cloud.points, np.int32)
         cells = cells_of(points >> coarsening)
         occupancy, cell_bits = encode_keys(keys_of(cells.positions))
@@ -182,6 +185,7 @@ class DeepCompressCodec(Codec):
         encode_thresholds(picked, encoder)
         symbols = encoder.finish()
         data = pack(_CONTAINER_NAME, [header.to_bytes(), occupancy, symbols])
+        check_encodable(len(data), points=_count(chosen), candidates=len(positions) * CELL_VOXELS)
         return Bitstream(
             data,
             # What is not entropy coded costs what it costs.
@@ -220,6 +224,7 @@ class DeepCompressCodec(Codec):
         side = max(1, (1 << header.bit_depth >> header.coarsening) // CELL_SIDE)
         if int(positions.max()) >= side:
             raise BitstreamError(f"cell coordinate {positions.max()} is outside a grid of {side} cells")
+        check_decodable(len(data), candidates=len(positions) * CELL_VOXELS * 8**header.coarsening)
         table = neighbours_of(positions)
         structure = structure_of(positions, np.full(len(positions), header.rate_index), table)
         decoder = SymbolDecoder(sections[2])
@@ -232,6 +237,7 @@ class DeepCompressCodec(Codec):
         packed = np.empty((len(output), CELL_VOXELS // 8), np.uint8)
         for piece, logits in self._logits(table, latents, header):
             packed[piece] = np.packbits(logits >= least[piece, None], axis=1)
+        check_decodable(len(data), points=_count(packed))
         return _cloud(output, packed, header)
 
     def sections(self, data: bytes) -> dict[str, int]:
@@ -334,6 +340,11 @@ def _normals(
     unique, first = np.unique(keys_of(points), return_index=True)
     rows = first[np.searchsorted(unique, keys_of(points_of(target.positions, target.bits)))]
     return np.ascontiguousarray(normals[rows], np.float32)
+
+
+def _count(packed: npt.NDArray[np.uint8]) -> int:
+    """Voxels in packed masks."""
+    return int(np.bincount(packed.reshape(-1), minlength=256) @ _BITS_SET)
 
 
 def _cloud(positions: npt.NDArray[np.int32], packed: npt.NDArray[np.uint8], header: Header) -> PointCloud:
