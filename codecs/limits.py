@@ -1,12 +1,12 @@
 """Limits: what a stream may expand to, by its size; the one rule that all decoders ask before they allocate.
 
-It is drawn between what real streams do and what a decoder can make of a damaged one in a few seconds and below 1 GiB:
+It lies between what real streams do and what a decoder can make of a damaged one in a few seconds below 1 GiB:
 
 - Of what is coded (voxels, latents, repeated points) a byte holds at most `CODED_PER_BYTE`.  The octree's arithmetic
   coder can do 15,136 and comes to 12,483, for a solid cube of 128**3 voxels; a trained model can do 15,141.
-- Points may be many more where a network fills in what lies between: 7.8 million in 28 bytes (sparse, r01, a plane of
-  1024**2 voxels).  `FREE_POINTS` of them are free; a stream of more has a byte for each `POINTS_PER_BYTE`.  The bodies
-  of MPEG's test conditions have up to 5 million points; a cloud of more than is free needs 1/16 bit a point.
+- Points may be many more where a network fills in what lies between: 7.8 million in 28 bytes (sparse, r01, a plane
+  of 1024**2 voxels).  `FREE_POINTS` are free; a stream of more has a byte for each `POINTS_PER_BYTE`.  The bodies of
+  MPEG's test conditions have up to 5 million points; a cloud of more than is free needs 1/16 bit a point.
 - A network looks at `CANDIDATES_PER_POINT` voxels for each of those at most.
 
 An encoder asks, too (`check_encodable`), so that it makes no stream that its decoder refuses.
