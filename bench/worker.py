@@ -19,6 +19,7 @@ import resource
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -72,7 +73,9 @@ class Session:
             try:
                 operations[request["operation"]](request)
             except Exception as error:
-                self._reply("error", kind=type(error).__name__, text=_one_line(error), memory=_is_memory(error))
+                place = self._explained(error)
+                memory = _is_memory(error)
+                self._reply("error", kind=_kind(error), text=_one_line(error), memory=memory, where=place)
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()
@@ -81,6 +84,15 @@ class Session:
         self._replies.send_bytes(json.dumps({"event": event, "payload": payload is not None, **fields}).encode())
         if payload is not None:
             self._replies.send_bytes(payload)
+
+    def _explained(self, error: Exception) -> str | None:
+        """Where in the codec's code an error comes from; how it came there goes to the log, for a fault in the code."""
+        from ..codecs.errors import PccbenchError, where
+
+        if not isinstance(error, PccbenchError):
+            traceback.print_exception(error)
+        module = sys.modules.get(type(self._codec).__module__)
+        return where(error, getattr(module, "__file__", None))
 
     def _setup(self, request: dict[str, Any]) -> None:
         from ..codecs.registry import CodecSpec
@@ -186,6 +198,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _kind(error: BaseException) -> str:
+    """Name of the class of an error; of a subclass that a codec made of one of ours, the name of ours."""
+    from ..codecs.errors import BitstreamError, CodecUnavailableError, NotApplicableError
+
+    for ours in (NotApplicableError, CodecUnavailableError, BitstreamError):
+        if isinstance(error, ours):
+            return ours.__name__
+    return type(error).__name__
 
 
 def _one_line(error: BaseException) -> str:

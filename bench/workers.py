@@ -27,7 +27,7 @@ SETUP_TIMEOUT_S = 900.0
 #: Lines and characters of a failed worker's log that a row keeps.
 TAIL_LINES, TAIL_CHARACTERS = 20, 2000
 #: Errors whose text is made for people: their kind need not be named.
-SPOKEN_ERRORS = ("BitstreamError", "CodecError", "CloudError", "CodecUnavailableError")
+SPOKEN_ERRORS = ("BitstreamError", "CodecError", "CloudError", "CodecUnavailableError", "NotApplicableError")
 #: The largest reply that is read: 2**31 bytes hold 89 million points.
 LARGEST_REPLY = 2**31
 
@@ -216,7 +216,10 @@ class _Process:
         status: Status = "out_of_memory" if message.get("memory") else failed
         if kind == "CodecUnavailableError":
             status = "unavailable"
-        reason = text if kind in SPOKEN_ERRORS else f"{kind}: {text}"
+        if kind == "NotApplicableError":
+            status = "not_applicable"
+        place = f" ({message['where']})" if message.get("where") else ""
+        reason = text if kind in SPOKEN_ERRORS else f"{kind}: {text}{place}"
         return WorkerError(status, reason, self._tail(), is_reported=True)
 
     def _error(self, status: Status, reason: str) -> WorkerError:

@@ -2,7 +2,7 @@
 
     PCCBENCH_TMC3=... python tests/codecs/damage.py octree sparse --count 2000
 
-decodes so many damaged streams of each codec and prints what came of them.  Every stream is decoded in a child process
+decodes so many damaged streams of each codec and prints what came of them.  Streams are decoded in a child process
 whose memory is limited, so that one that asks for too much ends that child alone.
 """
 
