@@ -86,7 +86,7 @@ class Session:
             self._replies.send_bytes(payload)
 
     def _explained(self, error: Exception) -> str | None:
-        """Where in the codec's code an error comes from; how it came there goes to the log, for a fault in the code."""
+        """Where in the codec's code an error comes from; how it came there goes to the log, if that is a fault."""
         from ..codecs.errors import PccbenchError, where
 
         if not isinstance(error, PccbenchError):
