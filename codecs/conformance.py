@@ -26,7 +26,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -139,8 +139,8 @@ def check_codec(
         fresh: makes another instance, for decoding by one that never encoded; the codec's class by default.
         spec: how another process makes the codec; found from its name or its file by default.
         is_checksummed: whether the stream must tell any damage, and the bit depth and the type of real numbers.
-            False for formats of others that do not: they may then decode damaged bytes to a wrong cloud, but still only end
-            in a cloud or a `CodecError`.
+            False for formats of others that do not: they may then decode damaged bytes to a wrong cloud, but still
+            only end in a cloud or a `CodecError`.
         call_limit_s: seconds that one call of the codec may take, on clouds of a few thousand points.
         n_flipped_bits: how many streams with one bit turned over are decoded at each rate.
         is_thorough: also a cloud of some 150,000 points.
@@ -151,32 +151,56 @@ def check_codec(
     """
     origin, why = _origin(codec, spec)
     bench = _Bench(codec, fresh or type(codec), is_checksummed, call_limit_s, n_flipped_bits)
-    results = [_judged("card", lambda: _check_card(bench)), _judged("rates", lambda: _check_rates(bench, seed))]
-    if any(result.status == "failed" for result in results):
-        return results
+    return list(_results(bench, origin, why, is_thorough=is_thorough, seed=seed))
+
+
+def check_spec(spec: CodecSpec, *, is_thorough: bool = True) -> Iterator[Result]:
+    """The results of a codec of the registry, each as soon as it is there.
+
+    A codec that an external tool makes has a format of its own, which need not have a checksum.
+
+    Raises:
+        CodecUnavailableError: a tool or dependency is missing.
+    """
+    codec = spec.create()
+    bench = _Bench(codec, spec.create, type(codec).tool is None, call_limit_s=60.0, n_flipped_bits=24)
+    codec.warm_up()
+    yield from _results(bench, trial.origin_of(codec, spec.to_dict()), "", is_thorough=is_thorough, seed=0)
+
+
+def _results(
+    bench: _Bench, origin: Mapping[str, Any] | None, why: str, *, is_thorough: bool, seed: int
+) -> Iterator[Result]:
+    """The results of all checks; `why` another process cannot make the codec, where it cannot."""
+    for name, check in {"card": _check_card, "rates": partial(_check_rates, seed=seed)}.items():
+        result = _judged(name, partial(check, bench))
+        yield result
+        if result.status == "failed":
+            return
     clouds = example_clouds(seed)
     for rate in bench.rates:
         for name, cloud in clouds.items():
-            results.append(_judged(f"{name}/{rate.name}", lambda c=cloud, r=rate: _check_round_trip(bench, c, r)))  # type: ignore[misc]
-        for check in (
+            yield _judged(f"{name}/{rate.name}", partial(_check_round_trip, bench, cloud, rate))
+        for each in (
             _check_permutation,
             _check_determinism,
             _check_statelessness,
             _check_truncation,
             _check_flipped_bits,
         ):
-            name = check.__name__.removeprefix("_check_")
-            results.append(_judged(f"{name}/{rate.name}", lambda f=check, r=rate: f(bench, r, seed)))  # type: ignore[misc]
-    for rate in codec.rates():
-        results.append(_judged(f"surface/{rate.name}", lambda r=rate: _check_surface(bench, surface_cloud(seed), r)))  # type: ignore[misc]
+            yield _judged(f"{each.__name__.removeprefix('_check_')}/{rate.name}", partial(each, bench, rate, seed))
+    for rate in bench.codec.rates():
+        yield _judged(f"surface/{rate.name}", partial(_check_surface, bench, surface_cloud(seed), rate))
     if is_thorough:
-        large = surface_cloud(seed, bit_depth=8)
         for rate in bench.rates:
-            results.append(_judged(f"large/{rate.name}", lambda r=rate: _check_surface(bench, large, r)))  # type: ignore[misc]
-    results.append(_judged("foreign_streams", lambda: _check_foreign(bench, seed)))
+            yield _judged(
+                f"large/{rate.name}", partial(_check_surface, bench, surface_cloud(seed, bit_depth=8), rate)
+            )
+    yield _judged("foreign_streams", partial(_check_foreign, bench, seed))
     if origin is None:
-        return [*results, Result("second_process", "skipped", why)]
-    return [*results, *_elsewhere(bench, origin, seed)]
+        yield Result("second_process", "skipped", why)
+    else:
+        yield from _elsewhere(bench, origin, seed)
 
 
 def _origin(codec: Codec, spec: CodecSpec | None) -> tuple[dict[str, Any] | None, str]:
