@@ -181,7 +181,8 @@ class DeepCompressCodec(Codec):
         positions = _output_positions(cells.positions, header)
         target = at_positions(cells_of(points), positions) if coarsening else cells
         normals = _normals(cloud, points, target, optimise)
-        picked, chosen = self._decide(target, self._logits(table, latents, header), cell_bits + latent_bits, normals)
+        logits = self._logits(table, latents, header)
+        picked, chosen = self._decide(target, logits, cell_bits + latent_bits, normals, header)
         encode_thresholds(picked, encoder)
         symbols = encoder.finish()
         data = pack(_CONTAINER_NAME, [header.to_bytes(), occupancy, symbols])
@@ -236,7 +237,8 @@ class DeepCompressCodec(Codec):
         least = THRESHOLDS[picked][block]
         packed = np.empty((len(output), CELL_VOXELS // 8), np.uint8)
         for piece, logits in self._logits(table, latents, header):
-            packed[piece] = np.packbits(logits >= least[piece, None], axis=1)
+            passed = logits >= least[piece, None]
+            packed[piece] = np.packbits(_with_likeliest(passed, _likeliest(logits, header), header), axis=1)
         check_decodable(len(data), points=_count(packed))
         return _cloud(output, packed, header)
 
@@ -286,20 +288,28 @@ class DeepCompressCodec(Codec):
 
     @staticmethod
     def _decide(
-        target: Cells, pieces: Logits, other_bits: float, normals: npt.NDArray[np.float32] | None
+        target: Cells,
+        pieces: Logits,
+        other_bits: float,
+        normals: npt.NDArray[np.float32] | None,
+        header: Header,
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Threshold of each block, and the mask of the voxels that pass, packed (n, 64)."""
         from .cells import CELL_VOXELS, neighbours_of
-        from .decision import blocks_of, choose, levels_of, measure
+        from .decision import blocks_of, choose, levels_of, measure, without_crowds
 
         levels = np.empty((len(target), CELL_VOXELS), np.uint8)
+        likeliest = []
         for piece, logits in pieces:
             levels[piece] = levels_of(logits)
+            likeliest.append(_likeliest(logits, header))
         block, blocks = blocks_of(target.positions)
         costs = measure(target, neighbours_of(target.positions), levels, block, blocks, normals)
-        picked = choose(costs, other_bits)
+        points = np.bincount(block, np.unpackbits(target.bits, axis=1).sum(axis=1), blocks)
+        picked = choose(without_crowds(costs, points), other_bits)
         # A voxel passes when it reached more thresholds than the number of the one that was picked.
-        return picked, np.packbits(levels > picked[block][:, None], axis=1)
+        passed = _with_likeliest(levels > picked[block][:, None], np.concatenate(likeliest), header)
+        return picked, np.packbits(passed, axis=1)
 
 
 def _output_positions(positions: npt.NDArray[np.int32], header: Header) -> npt.NDArray[np.int32]:
@@ -309,6 +319,41 @@ def _output_positions(positions: npt.NDArray[np.int32], header: Header) -> npt.N
     from .upsampler import fine_positions
 
     return fine_positions(positions)
+
+
+def _inside(header: Header) -> npt.NDArray[np.bool_] | None:
+    """Which voxels of a coded cell, on the grid of the output, lie on that grid; None where all do."""
+    from .cells import CELL_SIDE, voxel_offsets
+    from .upsampler import fine_positions
+
+    side = 1 << header.bit_depth
+    if side >= CELL_SIDE << header.coarsening:
+        return None
+    corners = np.zeros((1, 3), np.int32)
+    cells = fine_positions(corners) if header.coarsening else corners
+    inside: npt.NDArray[np.bool_] = (cells[:, None] * CELL_SIDE + voxel_offsets() < side).all(axis=2).reshape(-1)
+    return inside
+
+
+def _likeliest(logits: npt.NDArray[np.float32], header: Header) -> npt.NDArray[np.int64]:
+    """The likeliest voxel of each coded cell among those on the grid, a number within the cell."""
+    from .cells import CELL_VOXELS
+
+    whole = logits.reshape(-1, CELL_VOXELS * 8**header.coarsening)
+    inside = _inside(header)
+    found: npt.NDArray[np.int64] = (whole if inside is None else np.where(inside, whole, -np.inf)).argmax(axis=1)
+    return found
+
+
+def _with_likeliest(
+    passed: npt.NDArray[np.bool_], likeliest: npt.NDArray[np.int64], header: Header
+) -> npt.NDArray[np.bool_]:
+    """The voxels that pass; of a coded cell in which none does, since it is occupied, the likeliest."""
+    whole = passed.reshape(len(likeliest), -1)
+    inside = _inside(header)
+    missing = np.flatnonzero(~(whole if inside is None else whole & inside).any(axis=1))
+    whole[missing, likeliest[missing]] = True
+    return whole.reshape(passed.shape)
 
 
 def _rate_parameters(rate: Rate) -> tuple[float, int, Literal["d1", "d2"]]:

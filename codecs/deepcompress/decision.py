@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,9 @@ _SIDE = CELL_SIDE + 2 * _REACH
 FAR_SQ = float((_REACH + 1) ** 2)
 #: Rank of a voxel without a point.
 _EMPTY = np.uint16(65535)
+#: Points that a block puts out for each of the input's, at most, and the squared error of more.
+_MOST_PASSED = 32
+_NEVER = 1e30
 #: Halvings of the interval in which the weight between the two directions is sought.
 _HALVINGS = 10
 #: Parts of the cells that are measured side by side.
@@ -221,6 +224,17 @@ def measure(  # the parts of one encoder's state
     from_output = from_output[:, ::-1].cumsum(axis=1)[:, ::-1]
     passed = passed[:, ::-1].cumsum(axis=1)[:, ::-1]
     return Costs(from_input, from_output, passed, points)
+
+
+def without_crowds(costs: Costs, points: npt.NDArray[np.float64]) -> Costs:
+    """Costs with which no block takes a threshold that puts out many times its points, (blocks,) of the input.
+
+    Beyond the reach of `measure` an error counts too little: where no surface is, it would seem best to fill space.
+    The highest threshold stays, so that each block has one.
+    """
+    crowded = costs.passed > _MOST_PASSED * points[:, None]
+    crowded[:, -1] = False
+    return replace(costs, from_output_sq=np.where(crowded, _NEVER, costs.from_output_sq))
 
 
 def choose(costs: Costs, other_bits: float, bits_of_step: float = 1.0) -> npt.NDArray[np.uint8]:
