@@ -234,7 +234,7 @@ class DeepCompressCodec(Codec):
         block, blocks = blocks_of(output)
         picked = decode_thresholds(blocks, decoder)
         decoder.finish()
-        least = THRESHOLDS[picked][block]
+        least = np.append(THRESHOLDS, np.float32(np.inf))[picked][block]
         packed = np.empty((len(output), CELL_VOXELS // 8), np.uint8)
         for piece, logits in self._logits(table, latents, header):
             passed = logits >= least[piece, None]
@@ -296,7 +296,7 @@ class DeepCompressCodec(Codec):
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Threshold of each block, and the mask of the voxels that pass, packed (n, 64)."""
         from .cells import CELL_VOXELS, neighbours_of
-        from .decision import blocks_of, choose, levels_of, measure, without_crowds
+        from .decision import blocks_of, choose_sparingly, levels_of, measure
 
         levels = np.empty((len(target), CELL_VOXELS), np.uint8)
         likeliest = []
@@ -306,7 +306,7 @@ class DeepCompressCodec(Codec):
         block, blocks = blocks_of(target.positions)
         costs = measure(target, neighbours_of(target.positions), levels, block, blocks, normals)
         points = np.bincount(block, np.unpackbits(target.bits, axis=1).sum(axis=1), blocks)
-        picked = choose(without_crowds(costs, points), other_bits)
+        picked = choose_sparingly(costs, points, other_bits)
         # A voxel passes when it reached more thresholds than the number of the one that was picked.
         passed = _with_likeliest(levels > picked[block][:, None], np.concatenate(likeliest), header)
         return picked, np.packbits(passed, axis=1)

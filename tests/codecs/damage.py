@@ -6,10 +6,14 @@ decodes so many damaged streams of each codec and prints what came of them.  Str
 whose memory is limited, so that one that asks for too much ends that child alone.
 """
 
-import argparse
+import os
+
+# Children are forked: they cannot take threads along.
+os.environ.update({f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")})
+
+import argparse  # after that, as numpy too
 import contextlib
 import json
-import os
 import resource
 import signal
 import sys
@@ -58,16 +62,21 @@ def sound_streams(codec: Codec, *, is_large: bool = False) -> list[bytes]:
         PointCloud(np.repeat(generator.integers(0, 50, (40, 3)), 4, axis=0).astype(np.int32), 6),
         PointCloud(generator.normal(scale=20, size=(600, 3)).astype(np.float32)),
     ]
+    rates = codec.rates()
+    wanted = [(cloud, rate) for cloud in clouds for rate in rates]
     if is_large:
-        clouds += [surface_cloud(1, bit_depth=8), surface_cloud(2, bit_depth=9)]
-        clouds += [PointCloud(generator.integers(0, 1 << 9, (20_000, 3)).astype(np.int32), 9)]
+        large = surface_cloud(1, bit_depth=8), PointCloud(generator.integers(0, 512, (20_000, 3)).astype(np.int32), 9)
+        wanted += [
+            (cloud, rate)
+            for cloud in large
+            for rate in {r.name: r for r in (rates[0], rates[len(rates) // 2], rates[-1])}.values()
+        ]
     streams = []
-    for cloud in clouds:
-        for rate in codec.rates():
-            with contextlib.suppress(CodecError, CodecUnavailableError):
-                data = bytes(codec.encode(cloud, rate))
-                if len(data) <= 100_000:
-                    streams.append(data)
+    for cloud, rate in wanted:
+        with contextlib.suppress(CodecError, CodecUnavailableError):
+            data = bytes(codec.encode(cloud, rate))
+            if len(data) <= 100_000:
+                streams.append(data)
     return streams
 
 
@@ -195,13 +204,14 @@ def main() -> int:
     parser.add_argument("codecs", nargs="*", default=CODECS)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--small", action="store_true", help="leave the large clouds out")
     parser.add_argument("--keep", type=Path, help="folder for the worst streams")
     options = parser.parse_args()
     is_bad = False
     for name in options.codecs:
         codec = CodecSpec(name).create()
         codec.warm_up()
-        streams = sound_streams(codec, is_large=True)
+        streams = sound_streams(codec, is_large=not options.small)
         generator = np.random.default_rng(options.seed)
         hurt = [damaged(streams, generator) for _ in range(options.count)]
         start = time.monotonic()
