@@ -527,12 +527,16 @@ def _write_whole(path: Path, data: bytes) -> None:
 
 
 def _codec(name: str, modules: tuple[Path, ...], tmc3: Path | None) -> Codec:
+    return _spec(name, modules, tmc3).create()
+
+
+def _spec(name: str, modules: tuple[Path, ...], tmc3: Path | None) -> CodecSpec:
     from ..codecs import registry
 
     specs = registry.find((name,), modules=modules, tmc3=tmc3)
     if len(specs) != 1:
         raise UsageError(f"{name!r} names {len(specs)} codecs, expected one of {', '.join(s.name for s in specs)}")
-    return specs[0].create()
+    return specs[0]
 
 
 @command.command()
@@ -563,6 +567,26 @@ def codecs(name: str | None, codec_modules: tuple[Path, ...], tmc3: Path | None)
             for rate in codec.rates()
         ],
     )
+
+
+@command.command()
+@click.argument("codec")
+@click.option("--quick", is_flag=True, help="Leave out the large cloud.")
+@_finding_codecs
+def check(codec: str, quick: bool, codec_modules: tuple[Path, ...], tmc3: Path | None) -> int:
+    """Check that CODEC does what every codec must; exit code 1 when it does not.
+
+    Clouds that codecs stumble over, lossless that is lossless, state, damaged streams, a second process with other
+    threads, little memory; see pccbench.codecs.conformance.
+    """
+    from ..codecs.conformance import check_spec
+
+    counts: dict[str, int] = {}
+    for result in check_spec(_spec(codec, codec_modules, tmc3), is_thorough=not quick):
+        counts[result.status] = counts.get(result.status, 0) + 1
+        _say(f"{result.status:8}{result.check:28}{result.detail}".rstrip())
+    _say(f"{codec}: {', '.join(f'{n} {status}' for status, n in sorted(counts.items()))}")
+    return EXIT_JOB_FAILED if counts.get("failed") else 0
 
 
 def _title(spec: CodecSpec) -> str:

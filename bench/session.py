@@ -18,6 +18,7 @@ import math
 import resource
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,13 +63,23 @@ class Session:
                 kinds = [kind.__name__ for kind in type(error).__mro__]
                 number = error.errno if isinstance(error, OSError) else None
                 text = " ".join(str(error).split()) or type(error).__name__
-                self._reply("error", kinds=kinds, errno=number, text=text, memory=_is_memory(error))
+                place, memory = self._explained(error), _is_memory(error)
+                self._reply("error", kinds=kinds, errno=number, text=text, memory=memory, where=place)
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()
 
     def _reply(self, event: str, payload: bytes | memoryview = b"", **fields: Any) -> None:
         self._pipe.send({"event": event, "token": self._token, **fields}, payload)
+
+    def _explained(self, error: Exception) -> str | None:
+        """Where in the codec's code an error comes from; how it came there goes to the log, if that is a fault."""
+        from ..codecs.errors import PccbenchError, where
+
+        if not isinstance(error, PccbenchError):
+            traceback.print_exception(error)
+        module = sys.modules.get(type(self._codec).__module__)
+        return where(error, getattr(module, "__file__", None))
 
     def _setup(self, request: dict[str, Any], _: bytearray) -> None:
         from ..codecs.registry import CodecSpec

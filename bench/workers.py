@@ -418,7 +418,8 @@ class _Process:
             status = "disrupted"
         elif message.get("memory"):
             status = "out_of_memory"
-        reason = text if SPOKEN_ERRORS & set(kinds) else f"{kinds[0]}: {text}"
+        place = f" ({message['where']})" if message.get("where") else ""
+        reason = text if SPOKEN_ERRORS & set(kinds) else f"{kinds[0]}: {text}{place}"
         return WorkerError(status, reason, self._tail(), is_reported=True)
 
     def _error(self, status: Status, reason: str) -> WorkerError:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from .errors import NotApplicableError
+
 if TYPE_CHECKING:
     from .cloud import PointCloud
 
@@ -124,6 +126,7 @@ class Codec(ABC):
         """Code the geometry of `cloud`.
 
         Raises:
+            NotApplicableError: the codec does not code this kind of cloud (see `require_voxelised`).
             CodecError: the cloud cannot be coded, with the reason.
         """
 
@@ -145,3 +148,26 @@ class Codec(ABC):
 
     def warm_up(self) -> None:  # noqa: B027  (a codec with nothing to warm up says nothing)
         """Do once what should not be timed (compile, load weights); called in each worker before its first job."""
+
+
+def require_voxelised(cloud: PointCloud, codec: str, rate: Rate | None = None) -> int:
+    """The bit depth of a voxelised cloud, for codecs or rates that code no other.
+
+    Args:
+        cloud: the input.
+        codec: name of the codec.
+        rate: the one that needs it, None where all do.
+
+    Raises:
+        NotApplicableError: the cloud has real coordinates; with the remedy.
+    """
+    if cloud.bit_depth is not None:
+        return cloud.bit_depth
+    if rate is None:
+        raise NotApplicableError(
+            f"{codec} codes voxels, and these are real numbers: voxelise the cloud (integer coordinates, a bit depth)"
+        )
+    raise NotApplicableError(
+        f"{codec} has {rate.name} for voxels only, and these are real numbers: use its other rates, or voxelise the "
+        "cloud (integer coordinates, a bit depth)"
+    )

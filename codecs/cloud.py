@@ -24,8 +24,9 @@ class PointCloud:
         points: (n, 3) coordinates, C-contiguous. int32 for voxelised clouds, all in [0, 2**bit_depth);
             float32 or float64 for the others (in the unit of the source, metres for LiDAR).
         bit_depth: bits a coordinate of the voxel grid; None for clouds of real coordinates.
-        normals: (n, 3) float32 unit vectors, or None.
-        colors: (n, 3) uint8 red, green, blue, or None.
+        normals: (n, 3) float32 as the source gives them, or None: of any length, zero or NaN where there is none
+            (`metrics.normals` says which count, and makes unit vectors of them).  Other real numbers are converted.
+        colors: (n, 3) uint8 red, green, blue, or None.  Other integers from 0 to 255 are converted.
         attributes: further per-point columns by name, (n,) each.
         declared_peak: peak of the PSNR that the data set states, or None for the rule of `peak`.
         repeats_dropped: points that `merged` removed on the way here, because they repeated another.
@@ -40,26 +41,33 @@ class PointCloud:
     repeats_dropped: int = 0
 
     def __post_init__(self) -> None:
-        points = np.asarray(self.points)
+        points = _numbers(self.points, "points")
         if points.ndim != 2 or points.shape[1] != 3:
             raise CloudError(f"points must have shape (n, 3), got {points.shape}")
         if self.bit_depth is not None:
-            points = self._checked_grid(points, self.bit_depth)
+            bit_depth = _checked_depth(self.bit_depth)
+            object.__setattr__(self, "bit_depth", bit_depth)
+            points = self._checked_grid(points, bit_depth)
+        elif points.dtype.kind in "iu":
+            raise CloudError(
+                f"points are {points.dtype} without a bit depth: give bit_depth for voxels (10 for a grid of 1024), "
+                "or float32 or float64 points"
+            )
         elif points.dtype not in (np.float32, np.float64):
             raise CloudError(f"a cloud without bit depth needs float32 or float64 points, got {points.dtype}")
         elif not np.isfinite(points).all():
             bad = int((~np.isfinite(points)).any(axis=1).sum())
             raise CloudError(f"{bad} of {len(points)} points have a coordinate that is NaN or infinite")
         object.__setattr__(self, "points", np.ascontiguousarray(points))
-        columns = {"normals": self.normals, "colors": self.colors, **self.attributes}
-        for name, column in columns.items():
-            if column is not None and len(column) != len(points):
-                raise CloudError(f"{name} has {len(column)} rows, but there are {len(points)} points")
+        if self.normals is not None:
+            object.__setattr__(self, "normals", _checked_normals(self.normals, len(points)))
+        if self.colors is not None:
+            object.__setattr__(self, "colors", _checked_colors(self.colors, len(points)))
+        object.__setattr__(self, "attributes", _checked_attributes(self.attributes, len(points)))
+        object.__setattr__(self, "declared_peak", _checked_peak(self.declared_peak))
 
     @staticmethod
     def _checked_grid(points: npt.NDArray[np.generic], bit_depth: int) -> npt.NDArray[np.int32]:
-        if not 1 <= bit_depth <= MAX_BIT_DEPTH:
-            raise CloudError(f"bit depth must be 1 to {MAX_BIT_DEPTH}, got {bit_depth}")
         if points.dtype.kind not in "iu":
             raise CloudError(f"a voxelised cloud needs integer points, got {points.dtype}")
         if len(points) and (int(points.min()) < 0 or int(points.max()) >= 1 << bit_depth):
@@ -132,3 +140,91 @@ class PointCloud:
             colors=None if self.colors is None else self.colors[index],
             attributes={name: column[index] for name, column in self.attributes.items()},
         )
+
+
+def _numbers(values: object, what: str) -> npt.NDArray[np.generic]:
+    """An array of plain numbers in the order of bytes of this machine.
+
+    Raises:
+        CloudError: it is none, or some of it is masked.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        if values.mask.any():
+            raise CloudError(f"{what} has {int(values.mask.sum())} masked values: fill them, or leave the points out")
+        values = values.data
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise CloudError(f"{what} is no array: {' '.join(str(error).split())}") from None
+    if array.dtype.kind not in "iuf":
+        raise CloudError(f"{what} must be numbers, got {array.dtype}")
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _checked_depth(bit_depth: object) -> int:
+    if isinstance(bit_depth, bool | np.bool_) or not isinstance(bit_depth, int | np.integer):
+        raise CloudError(f"bit depth must be an integer of 1 to {MAX_BIT_DEPTH}, got {_shown(bit_depth)}")
+    if not 1 <= bit_depth <= MAX_BIT_DEPTH:
+        raise CloudError(f"bit depth must be 1 to {MAX_BIT_DEPTH}, got {bit_depth}")
+    return int(bit_depth)
+
+
+def _checked_normals(normals: object, count: int) -> npt.NDArray[np.float32]:
+    vectors = _rows_of_three(normals, "normals", count)
+    with np.errstate(over="ignore"):  # what is too long becomes infinite, hence missing
+        return np.ascontiguousarray(vectors, np.float32)
+
+
+def _checked_colors(colors: object, count: int) -> npt.NDArray[np.uint8]:
+    values = _rows_of_three(colors, "colors", count)
+    if values.dtype.kind == "f" or (values.size and (int(values.min()) < 0 or int(values.max()) > 255)):
+        raise CloudError(f"colors must be integers from 0 to 255, got {values.dtype}: {_shown(values[:1].tolist())}")
+    return np.ascontiguousarray(values, np.uint8)
+
+
+def _rows_of_three(values: object, what: str, count: int) -> npt.NDArray[np.generic]:
+    array = _numbers(values, what)
+    if array.ndim and len(array) != count:
+        raise CloudError(f"{what} has {len(array)} rows, but there are {count} points")
+    if array.shape != (count, 3):
+        raise CloudError(f"{what} must have shape ({count}, 3), got {array.shape}")
+    return array
+
+
+def _checked_attributes(attributes: object, count: int) -> dict[str, npt.NDArray[np.generic]]:
+    if not isinstance(attributes, Mapping):
+        raise CloudError(f"attributes must be columns by name, got {type(attributes).__name__}")
+    columns = {}
+    for name, column in attributes.items():
+        if isinstance(column, np.ma.MaskedArray) and column.mask.any():
+            raise CloudError(f"{name} has {int(column.mask.sum())} masked values: fill them, or leave the points out")
+        try:
+            array = np.asarray(column)
+        except ValueError as error:
+            raise CloudError(f"{name} is no array: {' '.join(str(error).split())}") from None
+        if array.ndim and len(array) != count:
+            raise CloudError(f"{name} has {len(array)} rows, but there are {count} points")
+        if not isinstance(name, str) or array.ndim != 1 or array.dtype.kind == "O":
+            raise CloudError(
+                f"an attribute must be a name and ({count},) plain values, got {_shown(name)} with {array.shape} "
+                f"{array.dtype}"
+            )
+        columns[name] = array
+    return columns
+
+
+def _checked_peak(peak: object) -> float | None:
+    if peak is None:
+        return None
+    if (
+        isinstance(peak, bool | np.bool_)
+        or not isinstance(peak, int | float | np.integer | np.floating)
+        or not 0 < float(peak) < np.inf
+    ):
+        raise CloudError(f"the declared peak must be a finite number above 0, got {_shown(peak)}")
+    return float(peak)
+
+
+def _shown(value: object) -> str:
+    """A value in a message: on one line, not too long."""
+    return " ".join(repr(value).split())[:60]

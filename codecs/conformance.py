@@ -4,9 +4,14 @@
     for result in check_codec(MyCodec()):
         print(result.status, result.check, result.detail)
 
-A codec may refuse a cloud by a `CodecError` (a surface codec a single point, say); it must not crash, hang, lose
-points at a rate that claims to be lossless, remember an earlier cloud, or decode damaged bytes as if nothing were.
-Of its rates the lowest, the highest, and the first lossless one are looked at.
+or `bench check CODEC` in a terminal.  A codec may refuse a cloud by a `CodecError` (a surface codec a single point,
+say); it must not crash, hang, lose points at a rate that claims to be lossless, remember an earlier cloud, or decode
+damaged bytes as if nothing were.  An ordinary surface must be coded at all rates; of other clouds the lowest rate,
+the highest, and the first lossless one are looked at.
+
+Some faults show only in another process, with other folders, another number of threads and another order of sets:
+there the codec decodes what a process coded that has ended and whose files are gone, codes the same again, and is
+given streams whose damage is behind a right checksum, with little memory (see `trial`).
 """
 
 from __future__ import annotations
@@ -14,26 +19,41 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import re
 import signal
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Literal
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from . import trial
 from .base import Bitstream, Codec, CodecCard, Rate
 from .cloud import MAX_BIT_DEPTH, PointCloud
+from .damage import behind_checksums
 from .errors import CodecError, CodecUnavailableError
+from .registry import CodecSpec
 
-Status = Literal["passed", "refused", "failed"]
+Status = Literal["passed", "refused", "failed", "skipped"]
 
 #: A decoded cloud may reach beyond the input's bounding box by this share of its longest side, plus one cell.
 _MARGIN = 0.25
 _REFUSALS = (CodecError, CodecUnavailableError)
+#: MiB that a decoder may take for a damaged stream, beyond what it has when it is warm.
+DAMAGE_MEMORY_MB = 1024.0
+#: Real streams are longer or shorter than was estimated by this share, and by a few hundred bytes.
+_ESTIMATE_SHARE, _ESTIMATE_BITS = 0.25, 4096
+#: Settings of the first and of the second process: threads, and PYTHONHASHSEED.
+_FIRST, _SECOND = {"threads": 1, "hash_seed": 1}, {"threads": 2, "hash_seed": 2}
+_WORD = re.compile(r"[^\s,/*?\[]{1,64}")
+_HASH = re.compile(r"[0-9a-f]{8,128}")
+_LONGEST_TEXT = 1000
 
 
 @dataclass(frozen=True)
@@ -42,7 +62,8 @@ class Result:
 
     Attributes:
         check: name of the check, with the rate after a slash where it is about one.
-        status: `refused` when the codec said by a `CodecError` that it cannot, which is allowed.
+        status: `refused` when the codec said by a `CodecError` that it cannot, which is allowed; `skipped` when the
+            check could not be made here.
         detail: what went wrong, or why it refused; empty when passed.
         seconds: that the check took.
     """
@@ -104,9 +125,11 @@ def check_codec(
     codec: Codec,
     *,
     fresh: Callable[[], Codec] | None = None,
+    spec: CodecSpec | None = None,
     is_checksummed: bool = True,
     call_limit_s: float = 60.0,
     n_flipped_bits: int = 24,
+    is_thorough: bool = True,
     seed: int = 0,
 ) -> list[Result]:
     """Run all checks.
@@ -114,35 +137,83 @@ def check_codec(
     Args:
         codec: an instance; it is used for many clouds, as a worker process does.
         fresh: makes another instance, for decoding by one that never encoded; the codec's class by default.
-        is_checksummed: whether the stream must tell any damage.  False for formats of others that have no checksum:
-            they may then decode damaged bytes to a wrong cloud, but still only end in a cloud or a `CodecError`.
+        spec: how another process makes the codec; found from its name or its file by default.
+        is_checksummed: whether the stream must tell any damage, and the bit depth and the type of real numbers.
+            False for formats of others that do not: they may then decode damaged bytes to a wrong cloud, but still
+            only end in a cloud or a `CodecError`.
         call_limit_s: seconds that one call of the codec may take, on clouds of a few thousand points.
         n_flipped_bits: how many streams with one bit turned over are decoded at each rate.
+        is_thorough: also a cloud of some 150,000 points.
         seed: of the clouds and of the damage.
 
     Returns:
         One result for each check, at each of the rates looked at where the check depends on the rate.
     """
+    origin, why = _origin(codec, spec)
     bench = _Bench(codec, fresh or type(codec), is_checksummed, call_limit_s, n_flipped_bits)
-    results = [_judged("card", lambda: _check_card(bench)), _judged("rates", lambda: _check_rates(bench, seed))]
-    if any(result.status == "failed" for result in results):
-        return results
+    return list(_results(bench, origin, why, is_thorough=is_thorough, seed=seed))
+
+
+def check_spec(spec: CodecSpec, *, is_thorough: bool = True) -> Iterator[Result]:
+    """The results of a codec of the registry, each as soon as it is there.
+
+    A codec that an external tool makes has a format of its own, which need not have a checksum.
+
+    Raises:
+        CodecUnavailableError: a tool or dependency is missing.
+    """
+    codec = spec.create()
+    bench = _Bench(codec, spec.create, type(codec).tool is None, call_limit_s=60.0, n_flipped_bits=24)
+    codec.warm_up()
+    yield from _results(bench, trial.origin_of(codec, spec.to_dict()), "", is_thorough=is_thorough, seed=0)
+
+
+def _results(
+    bench: _Bench, origin: Mapping[str, Any] | None, why: str, *, is_thorough: bool, seed: int
+) -> Iterator[Result]:
+    """The results of all checks; `why` another process cannot make the codec, where it cannot."""
+    for name, check in {"card": _check_card, "rates": partial(_check_rates, seed=seed)}.items():
+        result = _judged(name, partial(check, bench))
+        yield result
+        if result.status == "failed":
+            return
     clouds = example_clouds(seed)
     for rate in bench.rates:
         for name, cloud in clouds.items():
-            results.append(_judged(f"{name}/{rate.name}", lambda c=cloud, r=rate: _check_round_trip(bench, c, r)))  # type: ignore[misc]
-        for check in (
-            _check_surface,
+            yield _judged(f"{name}/{rate.name}", partial(_check_round_trip, bench, cloud, rate))
+        for each in (
             _check_permutation,
             _check_determinism,
             _check_statelessness,
             _check_truncation,
             _check_flipped_bits,
         ):
-            name = check.__name__.removeprefix("_check_")
-            results.append(_judged(f"{name}/{rate.name}", lambda f=check, r=rate: f(bench, r, seed)))  # type: ignore[misc]
-    results.append(_judged("foreign_streams", lambda: _check_foreign(bench, seed)))
-    return results
+            yield _judged(f"{each.__name__.removeprefix('_check_')}/{rate.name}", partial(each, bench, rate, seed))
+    for rate in bench.codec.rates():
+        yield _judged(f"surface/{rate.name}", partial(_check_surface, bench, surface_cloud(seed), rate))
+    if is_thorough:
+        for rate in bench.rates:
+            yield _judged(
+                f"large/{rate.name}", partial(_check_surface, bench, surface_cloud(seed, bit_depth=8), rate)
+            )
+    yield _judged("foreign_streams", partial(_check_foreign, bench, seed))
+    if origin is None:
+        yield Result("second_process", "skipped", why)
+    else:
+        yield from _elsewhere(bench, origin, seed)
+
+
+def _origin(codec: Codec, spec: CodecSpec | None) -> tuple[dict[str, Any] | None, str]:
+    """How another process makes the codec, or why it cannot."""
+    from .registry import BUILT_IN, codec_class
+
+    name = getattr(codec, "name", None)
+    if spec is None and name in BUILT_IN and codec_class(name) is type(codec):
+        spec = CodecSpec(name)
+    try:
+        return trial.origin_of(codec, None if spec is None else spec.to_dict()), ""
+    except trial.UnreachableError as error:
+        return None, str(error)
 
 
 def failures(results: list[Result]) -> list[Result]:
@@ -171,6 +242,9 @@ def example_clouds(seed: int = 0) -> dict[str, PointCloud]:
         "scattered": _voxels(generator.integers(0, top + 1, (500, 3)), MAX_BIT_DEPTH),
         "real_numbers": PointCloud(generator.normal(scale=20, size=(800, 3)).astype(np.float32)),
         "real_one_point": PointCloud(np.array([[-1.5, 2.25, 1e3]], np.float32)),
+        "real_large": PointCloud(generator.normal(scale=3e7, size=(500, 3)).astype(np.float32)),
+        # As surveyors have them: tens of metres wide, millions from the origin.
+        "real_far": PointCloud(generator.normal(scale=20, size=(800, 3)) + np.array([4.5e5, 5.41e6, 120])),
     }
 
 
@@ -199,14 +273,37 @@ def _voxels(points: npt.NDArray[np.int64], bit_depth: int) -> PointCloud:
 def _check_card(bench: _Bench) -> None:
     card = bench.codec.card()
     _expect(isinstance(card, CodecCard), f"card returned {type(card).__name__}, expected CodecCard")
+    for name in ("version", "title", "description", "paper"):
+        value = getattr(card, name)
+        is_line = isinstance(value, str) and value.isprintable() and len(value) <= _LONGEST_TEXT
+        _expect(is_line, f"the card's {name} is {_shown(value)}, expected a line of text")
     _expect(bool(card.version), "the card has no version, so that results could not be told apart")
-    _expect(isinstance(getattr(bench.codec, "name", None), str), "the codec has no name")
+    counts = {"parameters": int, "macs_per_point": (int, float)}
+    for name, kinds in counts.items():
+        value = getattr(card, name)
+        is_count = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+        _expect(value is None or is_count, f"the card's {name} is {_shown(value)}, expected a number or None")
+    _expect(isinstance(card.trained, bool), f"the card's trained is {_shown(card.trained)}, expected True or False")
+    hashes = card.training_files_sha256
+    _expect(isinstance(hashes, tuple), f"the card's training_files_sha256 is {_shown(hashes)}, expected a tuple")
+    for value in (card.weights_sha256, card.tool_sha256, *hashes):
+        is_hash = value is None or (isinstance(value, str) and _HASH.fullmatch(value) is not None)
+        _expect(is_hash, f"the card has {_shown(value)} for a hash, expected hexadecimal digits")
+    _expect(
+        card.tool is None or isinstance(card.tool, str), f"the card's tool is {_shown(card.tool)}, expected a path"
+    )
+    name = getattr(bench.codec, "name", None)
+    _expect(isinstance(name, str) and _WORD.fullmatch(name) is not None, f"the codec's name is {_shown(name)}")
 
 
 def _check_rates(bench: _Bench, seed: int) -> None:
     """There are some, their names differ, and each costs about as much as the one before or more."""
     rates = bench.codec.rates()
-    _expect(len(rates) > 0, "rates() is empty")
+    _expect(
+        isinstance(rates, list | tuple) and len(rates) > 0, f"rates() is {_shown(rates)}, expected a list of Rate"
+    )
+    for rate in rates:
+        _check_rate(rate)
     names = [rate.name for rate in rates]
     _expect(len(set(names)) == len(names), f"rates have the same name: {', '.join(names)}")
     cloud = surface_cloud(seed)
@@ -219,32 +316,90 @@ def _check_rates(bench: _Bench, seed: int) -> None:
     _expect(rises, f"rates must go from low to high, their sizes are {sizes}")
 
 
+def _check_rate(rate: Rate) -> None:
+    _expect(isinstance(rate, Rate), f"rates() has {_shown(rate)}, expected Rate")
+    is_word = isinstance(rate.name, str) and rate.name.isprintable() and _WORD.fullmatch(rate.name) is not None
+    _expect(is_word, f"a rate's name is {_shown(rate.name)}, expected a word")
+    _expect(isinstance(rate.lossless, bool), f"lossless of {rate.name} is {_shown(rate.lossless)}")
+    _expect(isinstance(rate.parameters, Mapping), f"parameters of {rate.name} are {_shown(rate.parameters)}")
+    for key, value in rate.parameters.items():
+        # Of exactly these types: they become JSON, and a part of the key by which a row is found again.
+        is_plain = isinstance(key, str) and type(value) in (bool, int, float, str)
+        is_plain = is_plain and (not isinstance(value, float) or math.isfinite(value))
+        _expect(
+            is_plain, f"{rate.name} has the parameter {_shown(key)}: {_shown(value)}, expected a plain finite value"
+        )
+
+
 def _check_round_trip(bench: _Bench, cloud: PointCloud, rate: Rate) -> None:
     """A fresh instance decodes it; the ledger is complete; lossless is lossless; what was promised comes out."""
     data = bench.encode(cloud, rate)
+    _check_facts(data)
     sections = bench.codec.sections(data)
+    is_ledger = isinstance(sections, Mapping) and all(
+        isinstance(key, str) and type(value) is int and value >= 0 for key, value in sections.items()
+    )
+    _expect(is_ledger, f"sections returned {_shown(sections)}, expected bytes by name")
     _expect(sum(sections.values()) == len(data), f"sections sum to {sum(sections.values())} of {len(data)} bytes")
     decoded = bench.decode_own(data, bench.fresh())
     _expect(len(decoded) > 0 or not len(cloud), f"decoded no point of {len(cloud)}")
+    if bench.is_checksummed:
+        _check_kind(cloud, decoded, is_lossless=rate.lossless)
     identity = decoded.geometry_sha256()
     if rate.lossless:
         same = identity == cloud.geometry_sha256()
         _expect(same, f"lossless, but {len(cloud)} points came back as {len(decoded)} others")
+    if len(cloud) and len(decoded) and not cloud.is_voxelised:
+        _check_bounds(cloud, decoded)
     promised = data.reconstruction_sha256 if isinstance(data, Bitstream) else None
     _expect(promised in (None, identity), "the decoded cloud is not the one that the encoder announced")
     again = bench.decode_own(data).geometry_sha256()
     _expect(again == identity, "the instance that encoded decodes another cloud than a fresh one")
 
 
-def _check_surface(bench: _Bench, rate: Rate, seed: int) -> None:
-    """The cloud that no codec may refuse (`_check_rates` sees to that) comes back where it was."""
-    cloud = surface_cloud(seed)
-    _check_round_trip(bench, cloud, rate)
-    decoded = bench.decode_own(bench.encode(cloud, rate))
+def _check_facts(data: bytes) -> None:
+    """What the encoder says beside the bytes can be so."""
+    if not isinstance(data, Bitstream):
+        return
+    bits = data.estimated_bits
+    if bits is not None:
+        is_number = isinstance(bits, int | float | np.integer | np.floating) and math.isfinite(bits)
+        _expect(is_number, f"estimated_bits is {_shown(bits)}, expected a number or None")
+        real = 8 * len(data)
+        is_near = abs(float(bits) - real) <= _ESTIMATE_SHARE * real + _ESTIMATE_BITS
+        _expect(is_near, f"estimated_bits is {bits:.6g} for a stream of {real} bits")
+    promised = data.reconstruction_sha256
+    is_hash = promised is None or (isinstance(promised, str) and _HASH.fullmatch(promised) is not None)
+    _expect(is_hash, f"reconstruction_sha256 is {_shown(promised)}")
+    is_noted = isinstance(data.notes, Mapping) and all(isinstance(key, str) for key in data.notes)
+    _expect(is_noted, f"notes are {_shown(data.notes)}, expected values by name")
+
+
+def _check_kind(cloud: PointCloud, decoded: PointCloud, *, is_lossless: bool) -> None:
+    """A voxelised cloud comes back on its grid or between its voxels, a real one in its own type."""
+    if cloud.bit_depth is None:
+        kinds = f"{decoded.points.dtype} from {cloud.points.dtype}"
+        _expect(decoded.points.dtype == cloud.points.dtype, f"real numbers came back in another type: {kinds}")
+    elif is_lossless or decoded.bit_depth is not None:
+        depths = f"{decoded.bit_depth}, expected {cloud.bit_depth}"
+        _expect(decoded.bit_depth == cloud.bit_depth, f"the decoded cloud has bit depth {depths}")
+
+
+def _check_bounds(cloud: PointCloud, decoded: PointCloud) -> None:
+    """The decoded cloud lies where the cloud is."""
     bounds, decoded_bounds = np.array(cloud.bounds, np.float64), np.array(decoded.bounds, np.float64)
-    allowed = _MARGIN * float(np.ptp(bounds, axis=0).max()) + 1
+    extent = float(np.ptp(bounds, axis=0).max())
+    # A cell more for voxels; of real numbers what single precision cannot tell, of the stream's origin say.
+    allowed = _MARGIN * extent + (1 if cloud.is_voxelised else float(np.abs(bounds).max()) * 2.0**-22)
     worst = float(np.abs(decoded_bounds - bounds).max())
     _expect(worst <= allowed, f"the decoded bounding box is off by {worst:.4g}, expected at most {allowed:.4g}")
+
+
+def _check_surface(bench: _Bench, cloud: PointCloud, rate: Rate) -> None:
+    """A cloud that no codec may refuse (`_check_rates` sees to that) comes back where it was."""
+    _check_round_trip(bench, cloud, rate)
+    decoded = bench.decode_own(bench.encode(cloud, rate))
+    _check_bounds(cloud, decoded)
 
 
 def _check_permutation(bench: _Bench, rate: Rate, seed: int) -> None:
@@ -316,6 +471,119 @@ def _check_foreign(bench: _Bench, seed: int) -> None:
         _expect_refusal(bench, data, what)
 
 
+def _elsewhere(bench: _Bench, origin: Mapping[str, Any], seed: int) -> list[Result]:
+    """What only another process shows; two are started."""
+    start = time.monotonic()
+    rates = bench.codec.rates()
+    clouds = {"surface": surface_cloud(seed, bit_depth=6), "real": example_clouds(seed)["real_numbers"]}
+    with tempfile.TemporaryDirectory(prefix="check-") as scratch:
+        folder = Path(scratch)
+        encoding = []
+        for name, cloud in clouds.items():
+            np.save(folder / f"{name}.npy", cloud.points)
+            for rate in rates:
+                stream = str(folder / f"{name}-{len(encoding)}")
+                encoding.append(trial.Job(stream, str(folder / f"{name}.npy"), cloud.bit_depth, rate.name))
+        first = trial.run(origin, encoding, call_limit_s=bench.call_limit_s, **_FIRST)
+        results = [_told("first_process", first, len(encoding))]
+        coded = [job for job, answer in zip(encoding, first.answers, strict=False) if answer.outcome == trial.DECODED]
+        again = [trial.Job(f"{job.stream}-again", job.cloud, job.bit_depth, job.rate) for job in coded]
+        damaged = _damaged(bench, coded, seed)
+        jobs = [*(trial.Job(job.stream) for job in coded), *again]
+        second = trial.run(origin, jobs, call_limit_s=bench.call_limit_s, **_SECOND)
+        results.append(_told("second_process", second, len(jobs)))
+        for job, answer in zip(coded, second.answers, strict=False):
+            results.append(_same_cloud(bench, job, answer))
+        for job, other, answer in zip(coded, again, second.answers[len(coded) :], strict=False):
+            results.append(_same_bytes(job, other, answer))
+        results.append(_left_behind(first, second))
+        results += _endured(bench, origin, damaged)
+    seconds = time.monotonic() - start
+    return [Result(r.check, r.status, r.detail, seconds / len(results)) for r in results]
+
+
+def _told(check: str, report: trial.Report, n_jobs: int) -> Result:
+    """Whether a process did all its jobs, and none of them failed."""
+    failed = [answer.text for answer in report.answers if answer.outcome == trial.FAILED]
+    if report.ended:
+        return Result(check, "failed", f"after {len(report.answers)} of {n_jobs} calls: {report.ended}")
+    return Result(check, "failed", failed[0]) if failed else Result(check, "passed")
+
+
+def _same_cloud(bench: _Bench, job: trial.Job, answer: trial.Answer) -> Result:
+    """Whether another process, which knows nothing of the encoder's, decodes what this one does."""
+    check = f"second_process/{job.rate}"
+    if answer.outcome != trial.DECODED:
+        return Result(check, "failed", f"another process cannot decode it: {answer.text}")
+    try:
+        here = bench.decode_own(Path(job.stream).read_bytes()).geometry_sha256()
+    except (_FailureError, _TooLongError) as error:
+        return Result(check, "failed", str(error))
+    if here == answer.geometry_sha256:
+        return Result(check, "passed")
+    return Result(check, "failed", "another process, with other threads, decodes another cloud")
+
+
+def _same_bytes(job: trial.Job, other: trial.Job, answer: trial.Answer) -> Result:
+    check = f"same_bytes/{job.rate}"
+    if answer.outcome != trial.DECODED:
+        return Result(check, "failed", answer.text)
+    if Path(job.stream).read_bytes() == Path(other.stream).read_bytes():
+        return Result(check, "passed")
+    settings = " and ".join(
+        f"{one['threads']} threads, PYTHONHASHSEED {one['hash_seed']}" for one in (_FIRST, _SECOND)
+    )
+    return Result(check, "failed", f"other bytes in another process: {settings}")
+
+
+def _left_behind(*reports: trial.Report) -> Result:
+    files = sorted({Path(path).name for report in reports for path in report.created})
+    if files:
+        return Result("leftovers", "failed", f"{len(files)} files stay after the calls: {', '.join(files[:5])}")
+    threads = max(report.more_threads for report in reports)
+    if threads > 0:
+        return Result("leftovers", "failed", f"{threads} more threads run after the last call than after the first")
+    return Result("leftovers", "passed")
+
+
+def _damaged(bench: _Bench, coded: list[trial.Job], seed: int) -> dict[str, list[trial.Job]]:
+    """Damaged streams for the rates that are looked at, written to files."""
+    found: dict[str, list[trial.Job]] = {}
+    for rate in bench.rates:
+        for job in [job for job in coded if job.rate == rate.name][:1]:
+            streams = behind_checksums(
+                Path(job.stream).read_bytes(), np.random.default_rng(seed), bench.n_flipped_bits
+            )
+            jobs = [trial.Job(f"{job.stream}-bad-{number}", is_damaged=True) for number in range(len(streams))]
+            for bad, data in zip(jobs, streams, strict=True):
+                Path(bad.stream).write_bytes(data)
+            found[rate.name] = jobs
+    return found
+
+
+def _endured(bench: _Bench, origin: Mapping[str, Any], damaged: Mapping[str, list[trial.Job]]) -> list[Result]:
+    """Damage behind a right checksum ends in a cloud or in a refusal, soon and in little memory."""
+    jobs = [job for some in damaged.values() for job in some]
+    if not jobs:
+        return []
+    report = trial.run(origin, jobs, call_limit_s=bench.call_limit_s, memory_limit_mb=DAMAGE_MEMORY_MB, **_SECOND)
+    results, position = [], 0
+    for rate, some in damaged.items():
+        answers = report.answers[position : position + len(some)]
+        position += len(some)
+        failed = [answer.text for answer in answers if answer.outcome == trial.FAILED]
+        if failed:
+            detail = f"{len(failed)} of {len(some)}: {failed[0]}; expected a BitstreamError"
+            results.append(Result(f"sealed_damage/{rate}", "failed", detail))
+        elif len(answers) < len(some):
+            detail = f"stream {len(answers) + 1} of {len(some)}: {report.ended}; expected a BitstreamError"
+            results.append(Result(f"sealed_damage/{rate}", "failed", detail))
+            break
+        else:
+            results.append(Result(f"sealed_damage/{rate}", "passed"))
+    return results
+
+
 def _expect_refusal(bench: _Bench, data: bytes, what: str) -> None:
     try:
         decoded = _only_codec_errors(bench, data, what)
@@ -331,6 +599,11 @@ def _only_codec_errors(bench: _Bench, data: bytes, what: str) -> PointCloud:
         raise
     except Exception as error:
         raise _FailureError(f"{what}: {type(error).__name__}: {error}; expected a BitstreamError") from error
+
+
+def _shown(value: object) -> str:
+    """A value in a message: on one line, not too long."""
+    return " ".join(repr(value).split())[:80]
 
 
 def _expect(is_so: bool, otherwise: str) -> None:

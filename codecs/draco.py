@@ -19,15 +19,17 @@ Two properties of the binding (DracoPy 2.2) that this module works around:
 from __future__ import annotations
 
 import importlib.util
+import struct
 from importlib.metadata import version
 
 import numpy as np
 import numpy.typing as npt
 
-from .base import Bitstream, Codec, CodecCard, Rate
+from .base import Bitstream, Codec, CodecCard, Rate, require_voxelised
 from .cloud import MAX_BIT_DEPTH, PointCloud
 from .container import ledger, pack, unpack
-from .errors import BitstreamError, CloudError, CodecError, CodecUnavailableError
+from .errors import BitstreamError, CloudError, CodecError, CodecUnavailableError, NotApplicableError
+from .limits import check_decodable, check_encodable
 from .octree.grid import RealGrid, grid_of
 
 #: Highest: smallest stream.  Draco's kd-tree has six levels, all above 6 are the same.
@@ -37,6 +39,14 @@ REAL_DEPTH = 14
 
 _COARSEST_DROPPED_BITS = 4
 _SPREAD = 1.0 + 2.0**-12
+
+#: How the streams of the binding begin (Draco's bitstream 2.3): magic, version, a point cloud; the coder; no flags;
+#: the number of points; one coder of one attribute, positions of three floats.
+_HEAD = struct.Struct("<8sBHI7s")
+_MAGIC, _POSITIONS = b"DRACO\2\3\0", b"\1\1\0\x09\3\0\0"
+_SEQUENTIAL, _KD_TREE = 0, 1
+#: What the kd-tree coder adds: level, bits of a coordinate, and the number of points again.
+_TREE_HEAD = struct.Struct("<BII")
 
 
 class DracoCodec(Codec):
@@ -62,12 +72,15 @@ class DracoCodec(Codec):
     def encode(self, cloud: PointCloud, rate: Rate) -> bytes:
         """Quantise to cells, merge the points in each, and code; lossless keeps repeated points."""
         if not len(cloud):
-            raise CodecError("the cloud is empty, expected at least one point")
+            raise NotApplicableError("the cloud is empty, expected at least one point")
         header, cells, bits = _quantised(cloud, rate)
         if rate.lossless and _has_repeats(cells):
             payload = _encode(cells, bits, keeps_repeats=True)
+            check_encodable(len(payload), coded=len(cells))
             return Bitstream(pack(self.name, [header, payload]), notes={"coder": "sequential"})
-        payload = _encode(_merged(cells), bits, keeps_repeats=False)
+        cells = _merged(cells)
+        payload = _encode(cells, bits, keeps_repeats=False)
+        check_encodable(len(payload), coded=len(cells))
         return Bitstream(pack(self.name, [header, payload]), notes={"coder": "kd-tree"})
 
     def decode(self, data: bytes) -> PointCloud:
@@ -109,10 +122,8 @@ def _quantised(cloud: PointCloud, rate: Rate) -> tuple[bytes, npt.NDArray[np.int
         bits = max(1, cloud.bit_depth - dropped)
         shift = cloud.bit_depth - bits
         return bytes([cloud.bit_depth, shift]), cloud.points.astype(np.int64) >> shift, bits
-    if rate.lossless:
-        raise CodecUnavailableError(
-            "lossless: Draco quantises, and these are real numbers; use its other rates, or voxelise the cloud"
-        )
+    if rate.lossless:  # Draco quantises
+        require_voxelised(cloud, "draco", rate)
     bits = REAL_DEPTH - dropped
     grid = RealGrid.over(cloud.points, bits)  # type: ignore[arg-type]  # no bit depth: they are floats
     return grid.to_bytes() + bytes([bits]), grid.quantised(cloud.points), bits  # type: ignore[arg-type]
@@ -170,16 +181,42 @@ def _encode(cells: npt.NDArray[np.int64], bits: int, *, keeps_repeats: bool) -> 
     return bytes(stream)
 
 
+def _check_head(payload: bytes, bits: int) -> int:
+    """Number of points of a Draco stream, which must begin as ours do: Draco allocates by what it finds there.
+
+    Raises:
+        BitstreamError: it begins otherwise, or holds more points than its size allows.
+    """
+    if len(payload) < _HEAD.size + _TREE_HEAD.size:
+        raise BitstreamError(f"Draco's stream has {len(payload)} bytes, expected at least its header")
+    magic, coder, flags, count, positions = _HEAD.unpack_from(payload)
+    found = (magic, coder, flags, positions)
+    if found not in [(_MAGIC, one, 0, _POSITIONS) for one in (_SEQUENTIAL, _KD_TREE)]:
+        raise BitstreamError(
+            f"Draco's stream begins with {payload[: _HEAD.size].hex()}, which no encoder of ours writes"
+        )
+    check_decodable(len(payload), coded=count)
+    if coder == _KD_TREE:
+        level, width, again = _TREE_HEAD.unpack_from(payload, _HEAD.size)
+        if level > 6 or width > bits or again != count:
+            raise BitstreamError(
+                f"Draco's tree has level {level}, {width} bits and {again} points, not up to 6, {bits}, {count}"
+            )
+    return int(count)
+
+
 def _decode(payload: bytes, bits: int) -> npt.NDArray[np.int64]:
     import DracoPy
 
+    count = _check_head(payload, bits)
     try:
         points = DracoPy.decode(payload).points
-    except (DracoPy.FileTypeException, TypeError, ValueError) as error:  # what the binding has for a bad stream
+    except (DracoPy.FileTypeException, TypeError, ValueError, RuntimeError, MemoryError) as error:
+        # What the binding has for a bad stream: a failed allocation too, of a length in the middle of it.
         raise BitstreamError(f"Draco cannot decode its stream: {error}") from None
-    if points is None or points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
-        raise BitstreamError("Draco's stream holds no points")
-    cells = np.rint(points.astype(np.float64) / _SPREAD).astype(np.int64)
+    if points is None or points.shape != (count, 3) or not count or not np.isfinite(points).all():
+        raise BitstreamError("Draco's stream does not hold the points that it declares")
+    cells = np.rint(points.astype(np.float64) / _SPREAD)
     if cells.min() < 0 or cells.max() >= 1 << bits:
-        raise BitstreamError(f"Draco's points {cells.min()}..{cells.max()} do not fit {bits} bits")
-    return cells
+        raise BitstreamError(f"Draco's points {cells.min():g}..{cells.max():g} do not fit {bits} bits")
+    return cells.astype(np.int64)

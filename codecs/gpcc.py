@@ -25,10 +25,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import tlv, tmc3
-from .base import Bitstream, Codec, CodecCard, Rate
+from .base import Bitstream, Codec, CodecCard, Rate, require_voxelised
 from .cloud import MAX_BIT_DEPTH, PointCloud
 from .ctc import OCTREE_RATE_COUNT, octree_position_scale
-from .errors import BitstreamError, CodecError, CodecUnavailableError
+from .errors import BitstreamError, CodecError, NotApplicableError
+from .limits import check_decodable, most_points
 
 #: Width of a grid cell for real coordinates, in their unit (metres): MPEG's LiDAR sequences have millimetres.
 STEP = Fraction(1, 1000)
@@ -37,6 +38,10 @@ STEP = Fraction(1, 1000)
 _DENSE = 2.0
 #: Trisoup is not scaled to a grid coarser than this: the coarsest that the CTC's octree rates have.
 _MIN_TEST_DEPTH = 7
+#: A slice of a million points has more bytes than this at any rate.
+_LEAST_SLICE_BYTES = 400
+#: Of a point in the files that tmc3 writes, at most.
+_PLY_POINT_BYTES = 32
 
 _COMMON = {"neighbourAvailBoundaryLog2": "8", "intra_pred_max_node_size_log2": "6"}
 _OCTREE = {
@@ -105,10 +110,8 @@ class _GpccCodec(Codec):
         such as 3/4 do not, and come back as float64, exactly as tmc3 gives them.
         """
         tlv.check(data)
-        # A damaged stream can send tmc3 into an endless loop.  Sound ones take a tenth of these limits or less: of
-        # the CPU trisoup at r01 most, where a byte makes a thousand points.
-        limits = tmc3.Limits(cpu_s=5 + len(data) // 80, memory_bytes=(4 << 30) + 1000 * len(data))
-        points, _ = tmc3.decode(self._program, data, limits)
+        points, _ = tmc3.decode(self._program, data, _limits(data))
+        check_decodable(len(data), points=len(points))
         if not len(points) or not np.isfinite(points).all():
             raise BitstreamError(f"tmc3 decoded {len(points)} points, not all of them finite: the stream is damaged")
         whole = points.astype(np.int64)
@@ -147,12 +150,9 @@ class GpccOctreeCodec(_GpccCodec):
 
     def encode(self, cloud: PointCloud, rate: Rate) -> bytes:
         """Code the geometry; duplicates are merged at lossy rates, as in the CTC, and kept by lossless."""
+        if rate.lossless:  # real coordinates are coded in steps
+            require_voxelised(cloud, self.name, rate)
         source = _source(cloud)
-        if rate.lossless and not source.is_voxelised:
-            raise CodecUnavailableError(
-                f"lossless: tmc3 codes integer positions, and these are real numbers (coded in steps of "
-                f"{float(STEP)}); use r01 to r{OCTREE_RATE_COUNT:02}, or voxelise the cloud"
-            )
         n_voxels, n_parents = _count_voxels(source.positions)
         scale = Fraction(1) if rate.lossless else octree_position_scale(_ctc_rate(rate), source.bit_depth)
         merges = not rate.lossless or n_voxels == len(source.positions)
@@ -201,6 +201,20 @@ class GpccTrisoupCodec(_GpccCodec):
         )
 
 
+def _limits(data: bytes) -> tmc3.Limits:
+    """What tmc3 may take to decode a stream: a damaged one can send it into an endless loop.
+
+    Sound ones of a slice, about a million points, take a fifth or less of the time: trisoup at r04 most, 0.8 s.
+    """
+    slices = sum(name == "geometry" for name, _ in tlv.units(data))
+    more_s = min(slices - 1, len(data) // _LEAST_SLICE_BYTES) + max(0, len(data) - 100_000) // 5_000
+    return tmc3.Limits(
+        cpu_s=4 + more_s,
+        memory_bytes=(800 << 20) + 1000 * len(data),
+        file_bytes=(1 << 16) + _PLY_POINT_BYTES * most_points(len(data)),
+    )
+
+
 def _ctc_rate(rate: Rate) -> int:
     index = rate.parameters.get("ctc_rate")
     if not isinstance(index, int):
@@ -212,17 +226,17 @@ def _source(cloud: PointCloud) -> _Source:
     """The cloud as integers.
 
     Raises:
-        CodecError: it is empty, or wider than tmc3's grid.
+        NotApplicableError: it is empty, or wider than tmc3's grid.
     """
     if not len(cloud):
-        raise CodecError("the cloud is empty, expected at least one point")
+        raise NotApplicableError("the cloud is empty, expected at least one point")
     if cloud.bit_depth is not None:
         return _Source(cloud.points.astype(np.int64, copy=False), cloud.bit_depth, is_voxelised=True)
     step = float(STEP)
     steps = np.rint(cloud.points.astype(np.float64) * float(1 / STEP))
     extent, farthest = np.ptp(steps, axis=0).max(), np.abs(steps).max()
     if extent >= 1 << MAX_BIT_DEPTH or farthest >= 1 << 31:
-        raise CodecError(
+        raise NotApplicableError(
             f"the cloud is {extent * step:.6g} wide and reaches {farthest * step:.6g}, expected at most "
             f"{2**MAX_BIT_DEPTH * step:.6g} and {2**31 * step:.6g}: real coordinates are coded in steps of {step}"
         )
@@ -239,8 +253,8 @@ def _test_depth(source: _Source) -> tuple[int, bool]:
     """Finest depth at which the cloud is dense, for trisoup, and whether it is sparse at its own.
 
     Raises:
-        CodecError: there is none.  tmc3 v23 would encode single points as trisoup, but its decoder crashes on some
-            of them, and for others reads memory that nobody set, so that each run gives another cloud.
+        NotApplicableError: there is none.  tmc3 v23 would encode single points as trisoup, but its decoder crashes on
+            some of them, and for others reads memory that nobody set, so that each run gives another cloud.
     """
     keys = _keys(source.positions)
     coarsest = min(source.bit_depth, _MIN_TEST_DEPTH)
@@ -249,7 +263,7 @@ def _test_depth(source: _Source) -> tuple[int, bool]:
         if len(keys) >= _DENSE * len(parents):
             return depth, depth < source.bit_depth
         keys = parents
-    raise CodecError(
+    raise NotApplicableError(
         f"trisoup codes surfaces, and these {len(source.positions)} points form none: even on a grid of {coarsest} "
         f"bits a cube of two voxels' width holds fewer than {_DENSE:g} of them on average"
     )

@@ -7,15 +7,17 @@ asked for; a codec module must therefore import quickly, and import torch, numba
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import hashlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -25,7 +27,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from .base import Codec
-from .errors import BitstreamError, CodecModuleError, CodecUnavailableError, UnknownCodecError
+from .errors import BitstreamError, CodecModuleError, CodecUnavailableError, UnknownCodecError, where
 from .packages import package_versions
 from .sources import sources_sha256
 
@@ -56,8 +58,14 @@ C = TypeVar("C", bound=type[Codec])
 
 #: Classes that were registered in this process, by `register_codec` or from a file.
 _registered: dict[str, type[Codec]] = {}
-#: Modules made of files that users named, by resolved path.
+#: Modules made of files that users named, by resolved path, and the codecs that each gave.
 _modules: dict[Path, ModuleType] = {}
+_given: dict[Path, tuple[str, ...]] = {}
+#: Folders of such files.
+_user_folders: set[str] = set()
+_LONGEST_TITLE, _LONGEST_MESSAGE = 80, 500
+#: A word that can be typed after `--codecs` and stand in a table.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class CodecSpec:
             CodecModuleError: the file, or the installed package, is broken.
             CodecUnavailableError: its module needs a package that is not installed.
         """
-        if self.module_file is not None and _file_of(_registered.get(self.name)) != self.module_file:
+        if self.module_file is not None and _file_of(self.name) != self.module_file:
             load_codec_module(self.module_file)
         return codec_class(self.name)
 
@@ -158,6 +166,10 @@ def codec_class(name: str) -> type[Codec]:
 def load_codec_module(path: str | Path) -> list[str]:
     """Import a file of codecs and register every concrete `Codec` that it defines.
 
+    The file is imported as `python file.py` would run it: it finds its neighbours by `import helper` and, if they
+    do not lie in a package, by `from . import helper` too.  Classes without a name of their own, and abstract ones,
+    are the file's helpers; those that it registers itself count, wherever they come from.
+
     Args:
         path: a `.py` file, or the folder of a package.
 
@@ -174,22 +186,36 @@ def load_codec_module(path: str | Path) -> list[str]:
     if not file.is_file():
         raise CodecModuleError(f"{path}: expected a Python file that defines a codec, found nothing there")
     file = file.resolve()
-    module = _modules.get(file)
-    if module is None:
-        module = _import_file(file)
-    own = [cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, Codec)]
-    own = [cls for cls in own if f"{cls.__module__}.".startswith(f"{module.__name__}.")]
-    # A class without all methods is somebody's base class, unless there is nothing else.
-    defined = [cls for cls in own if not inspect.isabstract(cls)] or own
-    if not defined:
-        raise CodecModuleError(f"{path}: expected a subclass of pccbench.Codec, it defines none")
+    if file in _given:
+        return list(_given[file])
+    before = dict(_registered)
     try:
+        module = _import_file(file)
+        by_itself = [cls for name, cls in _registered.items() if before.get(name) is not cls]
+        own = [cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, Codec)]
+        own = [cls for cls in own if f"{cls.__module__}.".startswith(f"{module.__name__}.")]
+        defined = [cls for cls in own if not _is_helper(cls, module.__name__)]
+        # What is nobody's codec may be meant as one, if there is nothing else: then it is said what it lacks.
+        defined = list(dict.fromkeys([*by_itself, *defined])) or own
+        if not defined:
+            raise CodecModuleError("expected a subclass of pccbench.Codec, it defines none")
         for cls in defined:
             register_codec(cls)
     except CodecModuleError as error:
-        raise CodecModuleError(f"{path}: {error}") from None
+        _registered.clear()
+        _registered.update(before)
+        text = str(error)
+        raise CodecModuleError(text if text.startswith(str(file)) else f"{path}: {text}") from error.__cause__
     _modules[file] = module
-    return list(dict.fromkeys(cls.name for cls in defined))
+    _given[file] = tuple(dict.fromkeys(cls.name for cls in defined))
+    return list(_given[file])
+
+
+def _is_helper(cls: type[Codec], module_name: str) -> bool:
+    """Whether a class of a file is a base of others: without all methods, or without a name of its own."""
+    named = [base for base in cls.__mro__ if "name" in vars(base)]
+    has_own = bool(named) and f"{named[0].__module__}.".startswith(f"{module_name}.")
+    return inspect.isabstract(cls) or not has_own or vars(named[0])["name"] is None
 
 
 def find(
@@ -217,7 +243,7 @@ def find(
     for name in wanted:
         if name not in known:
             codec_class(name)  # raises, with near matches
-    return [CodecSpec(name, _file_of(_registered.get(name)), tool) for name in wanted]
+    return [CodecSpec(name, _file_of(name), tool) for name in wanted]
 
 
 def _matching(name: str) -> list[str]:
@@ -234,16 +260,20 @@ def unavailable_reason(spec: CodecSpec) -> str | None:
         spec.create()
     except (CodecUnavailableError, CodecModuleError) as error:
         return str(error)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # The class may be a third party's: its fault is told in the list, and must not end the list.
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return f"{_one_line(error)}{_at(error, spec.module_file)}"
     return None
 
 
 def title(spec: CodecSpec) -> str:
-    """Name of a codec for lists; its short name where it gives none."""
-    cls = spec.load()
-    return cls.title or spec.create().card().title or spec.name
+    """Name of a codec for lists; its short name where it gives none that is a line of text."""
+    try:
+        found: object = spec.load().title or spec.create().card().title
+    except (Exception, SystemExit):  # a third party's fault must not end the list; a run says what it is
+        found = None
+    is_line = isinstance(found, str) and found.isprintable() and len(found) <= _LONGEST_TITLE
+    return str(found) if is_line and found else spec.name
 
 
 def fingerprint(spec: CodecSpec, codec: Codec | None = None) -> dict[str, Any]:
@@ -286,9 +316,9 @@ def _check_class(cls: type[Codec]) -> None:
     if not (inspect.isclass(cls) and issubclass(cls, Codec)):
         raise CodecModuleError(f"expected a subclass of Codec, got {cls!r}")
     name = getattr(cls, "name", None)
-    if not isinstance(name, str) or not name or name == "all" or set(name) & set(", \t\n/*?["):
+    if not isinstance(name, str) or not _is_name(name):
         raise CodecModuleError(
-            f"{cls.__qualname__}: expected a class attribute `name` with a word of its own, got {name!r}"
+            f"{cls.__qualname__}: expected a class attribute `name` with a word of its own, got {_shown(name)}"
         )
     if inspect.isabstract(cls):
         missing = ", ".join(sorted(cls.__abstractmethods__))
@@ -297,17 +327,28 @@ def _check_class(cls: type[Codec]) -> None:
 
 def _same_source(one: type[Codec], other: type[Codec]) -> bool:
     """Whether both are one class, imported twice perhaps."""
-    places = [(_file_of(cls) or cls.__module__, cls.__qualname__) for cls in (one, other)]
+    places = [(_module_file(cls) or cls.__module__, cls.__qualname__) for cls in (one, other)]
     return places[0] == places[1]
 
 
-def _file_of(cls: type[Codec] | None) -> str | None:
-    """File that another process has to load to get a registered class; None where there is none."""
-    if cls is None:
-        return None
-    for file, module in _modules.items():  # a package's class may live in a submodule
-        if f"{cls.__module__}.".startswith(f"{module.__name__}."):
+def _is_name(name: str) -> bool:
+    return name != "all" and _NAME.fullmatch(name) is not None
+
+
+def _shown(value: object) -> str:
+    """A value in a message: on one line, not too long."""
+    return " ".join(repr(value).split())[:60]
+
+
+def _file_of(name: str) -> str | None:
+    """File that another process has to load to get a registered codec; None where there is none."""
+    for file, names in _given.items():
+        if name in names:
             return str(file)
+    return _module_file(_registered[name]) if name in _registered else None
+
+
+def _module_file(cls: type[Codec]) -> str | None:
     path = getattr(sys.modules.get(cls.__module__), "__file__", None)
     return None if path is None else str(Path(path).resolve())
 
@@ -319,6 +360,9 @@ def _installed() -> dict[str, EntryPoint]:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         if point.name in BUILT_IN or point.name in found:
             warnings.warn(f"codec {point.name!r} of {point.value} left out: the name is taken", stacklevel=2)
+        elif not _is_name(point.name):
+            text = f"codec {_shown(point.name)} of {_shown(point.value)} left out: the name is no word"
+            warnings.warn(text, stacklevel=2)
         else:
             found[point.name] = point
     return found
@@ -330,41 +374,99 @@ def _load_entry_point(name: str, point: EntryPoint) -> type[Codec]:
         _check_class(cls)
     except CodecModuleError as error:
         raise CodecModuleError(f"codec {name!r} of {point.value}: {error}") from None
-    except Exception as error:  # a third party's package can fail in any way; said in one line
-        raise CodecModuleError(f"codec {name!r} of {point.value}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # a third party's package can fail in any way; said in one line
+        text = f"codec {name!r} of {point.value}: {_one_line(error)}{_at(error)}"
+        raise CodecModuleError(text) from error
     return cls
 
 
 def _import_file(file: Path) -> ModuleType:
     """A module of the file, under a name that no other file has and that is the same in every process."""
-    digest = hashlib.sha256(str(file).encode()).hexdigest()[:12]
-    stem = file.parent.name if file.name == "__init__.py" else file.stem
-    name = f"pccbench_module_{''.join(c if c.isalnum() else '_' for c in stem)}_{digest}"
-    folders = [str(file.parent)] if file.name == "__init__.py" else None
+    is_package = file.name == "__init__.py"
+    digest = hashlib.sha256(str(file.parent).encode()).hexdigest()[:12]
+    package = f"pccbench_module_{_word(file.parent.name)}_{digest}"
+    name = package if is_package else f"{package}.{_word(file.stem)}"
+    folders = [str(file.parent)] if is_package else None
     spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=folders)
     if spec is None or spec.loader is None:
         raise CodecModuleError(f"{file}: expected a Python file, its name must end in .py")
+    modules_before = dict(sys.modules)
+    if not is_package and package not in sys.modules:
+        # What `from . import helper` is relative to.
+        sys.modules[package] = ModuleType(package)
+        sys.modules[package].__path__ = [str(file.parent)]
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     before = dict(_registered)
     try:
-        spec.loader.exec_module(module)
+        with _neighbours_first(file.parent.parent if is_package else file.parent):
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the file is a third party's: anything can happen, said in one line
-        sys.modules.pop(name, None)
+        for each in [each for each in sys.modules if each == name or each.startswith(f"{package}.")]:
+            if each not in modules_before:
+                del sys.modules[each]
+        if package not in modules_before:
+            sys.modules.pop(package, None)
         _registered.clear()
         _registered.update(before)
-        raise CodecModuleError(f"{file}{_place(error, file)}: {_one_line(error)}") from error
+        raise CodecModuleError(f"{file}{_place(error, file)}: {_one_line(error)}{_elsewhere(error, file)}") from error
     return module
+
+
+@contextlib.contextmanager
+def _neighbours_first(folder: Path) -> Iterator[None]:
+    """Have `import helper` find the files of a folder first, as `python folder/file.py` does; afterwards, last.
+
+    Afterwards, since a neighbour must not take the place of a module that somebody imports later.  A neighbour of
+    the same name that another folder's codec imported is set aside: each finds its own.
+    """
+    path = str(folder)
+    others = {
+        name: module
+        for name, module in sys.modules.items()
+        if (file := getattr(module, "__file__", None)) is not None
+        and _user_folders & {str(parent) for parent in Path(file).parents}
+        and not name.startswith("pccbench_module_")
+        and (folder / f"{name.partition('.')[0]}.py").is_file() | (folder / name.partition(".")[0]).is_dir()
+        and not Path(file).is_relative_to(folder)
+    }
+    for name in others:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    sys.path.insert(0, path)
+    try:
+        yield
+    finally:
+        sys.path.remove(path)
+        _user_folders.add(path)
+        if path not in sys.path:
+            sys.path.append(path)
+
+
+def _word(text: str) -> str:
+    return "".join(c if c.isalnum() and c.isascii() else "_" for c in text)
 
 
 def _place(error: BaseException, file: Path) -> str:
     """Where in the file it went wrong, as `:line`, if it is known."""
     if isinstance(error, SyntaxError) and error.filename == str(file):
         return f":{error.lineno}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(file)]
     return f":{lines[-1]}" if lines else ""
+
+
+def _elsewhere(error: BaseException, file: Path) -> str:
+    """The place in a neighbour, where the fault is there."""
+    place = where(error, str(file))
+    return "" if place is None or place.startswith(f"{file.name}:") else f" ({place})"
+
+
+def _at(error: BaseException, file: str | None = None) -> str:
+    place = where(error, file)
+    return "" if place is None else f" ({place})"
 
 
 def _one_line(error: BaseException) -> str:
     text = error.msg if isinstance(error, SyntaxError) else str(error)
-    return " ".join(f"{type(error).__name__}: {text}".split())
+    return " ".join(f"{type(error).__name__}: {text}".split())[:_LONGEST_MESSAGE]

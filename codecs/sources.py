@@ -34,7 +34,8 @@ def sources_sha256(cls: type, *functions: Callable[..., Any]) -> str | None:
     """Hash of the source files of a class; None where it has no file (typed into an interpreter).
 
     Args:
-        cls: the class; a package that is not pccbench's counts with all the files in its folder.
+        cls: the class; a package that is not pccbench's counts with all the files in its folder, a single file with
+            the neighbours that it imports.
         functions: functions of pccbench whose sources count too.
     """
     files = sorted(source_files(cls, *functions).items())
@@ -68,9 +69,10 @@ def source_files(cls: type, *functions: Callable[..., Any]) -> dict[str, Path]:
 
 
 def _foreign_files(module_name: str) -> Iterator[tuple[str, Path]]:
-    """Files of a module that is not pccbench's: the one file, or all of its package's folder."""
-    module = sys.modules.get(module_name.partition(".")[0])
-    path = getattr(module, "__file__", None)
+    """Files of a module that is not pccbench's: all of its package's folder, or the one with its neighbours."""
+    top = sys.modules.get(module_name.partition(".")[0])
+    module = sys.modules.get(module_name)
+    path = getattr(top, "__file__", None) or getattr(module, "__file__", None)
     if path is None:
         return
     file = Path(path)
@@ -78,7 +80,28 @@ def _foreign_files(module_name: str) -> Iterator[tuple[str, Path]]:
         for each in sorted(file.parent.rglob("*.py")):
             yield each.relative_to(file.parent).as_posix(), each
     elif file.suffix == ".py":
-        yield file.name, file
+        for each in _with_neighbours(file):
+            yield each.relative_to(file.parent).as_posix(), each
+
+
+def _with_neighbours(file: Path) -> list[Path]:
+    """A file and those beside it (and in folders there) that it imports, directly or through others."""
+    folder, found, waiting = file.parent, [], [file]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.append(path)
+        for level, name in _read(path, path.stat().st_mtime_ns)[1]:
+            above = path.parents[level - 1] if level else folder
+            if above != folder and folder not in above.parents:
+                continue
+            parts = name.split(".")
+            for end in range(1, len(parts) + 1):
+                inner = above.joinpath(*parts[:end])
+                candidates = (inner.with_name(f"{inner.name}.py"), inner / "__init__.py") if name else ()
+                waiting += [each for each in candidates if each.is_file()]
+    return sorted(found)
 
 
 def _module_file(name: str) -> Path | None:

@@ -33,6 +33,8 @@ REMEDY = (
 )
 
 _TAIL_CHARACTERS = 300
+#: Of what the program writes, the last bytes are read.
+_LOG_BYTES = 1 << 20
 _FIGURES = {
     "tool_user_s": rb"^Processing time \(user\): ([0-9.e+-]+) s",
     "tool_wall_s": rb"^Processing time \(wall\): ([0-9.e+-]+) s",
@@ -49,6 +51,7 @@ class Limits:
 
     cpu_s: int | None = None
     memory_bytes: int | None = None
+    file_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ def _run(program: Path, arguments: Sequence[str], limits: Limits) -> tuple[str |
             code.kill()
             code.wait()
             raise
-        log.seek(0)
+        log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_BYTES))
         output = log.read()
     if status == 0:
         return None, output
@@ -217,7 +220,11 @@ def _prepare(parent: int, limits: Limits) -> None:
             os._exit(1)
     # A crash on a damaged stream is expected; a core file of it is not wanted.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for kind, wanted in ((resource.RLIMIT_CPU, limits.cpu_s), (resource.RLIMIT_AS, limits.memory_bytes)):
+    for kind, wanted in (
+        (resource.RLIMIT_CPU, limits.cpu_s),
+        (resource.RLIMIT_AS, limits.memory_bytes),
+        (resource.RLIMIT_FSIZE, limits.file_bytes),
+    ):
         if wanted is not None:
             soft, hard = resource.getrlimit(kind)
             if soft == resource.RLIM_INFINITY or wanted < soft:

@@ -19,6 +19,9 @@ def test_the_example_codec_runs_is_timed_and_gets_its_report(tmp_path):
     text = README.read_text()
     (example,) = re.findall(r"<!-- example -->\n```python\n(.*?)```\n<!-- end -->", text, re.DOTALL)
     (tmp_path / "halving.py").write_text(example)
+    checked = bench("check", "halving", "--codec-module", "halving.py", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stdout
+    assert "failed" not in checked.stdout
     done = bench(
         *("run", "--codecs", "halving,octree", "--codec-module", "halving.py", "--clouds", "tiny-*", "--out", "run"),
         cwd=tmp_path,

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..base import Bitstream, Codec, CodecCard, Rate
+from ..base import Bitstream, Codec, CodecCard, Rate, require_voxelised
 from ..cloud import MAX_BIT_DEPTH, PointCloud
 from ..container import get_varint, ledger, pack, put_varint, unpack
 from ..errors import BitstreamError, CodecError
+from ..limits import check_decodable, check_encodable
 
 if TYPE_CHECKING:
     from .cells import Cells
@@ -31,6 +32,8 @@ _PRIOR_NAMES = {number: name for name, number in PRIOR_NUMBERS.items()}
 _CONTAINER_NAME = "deepcompress"
 _SECTIONS = ("header", "cells", "latents")
 _MAX_COARSENING = 1
+#: Bits that are set in each byte.
+_BITS_SET = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1)
 _TAG_BYTES = 2
 
 #: Rate weight and halvings of the grid of the named rates, low rate to high.
@@ -149,20 +152,20 @@ class DeepCompressCodec(Codec):
         """Code the set of voxels of `cloud`; how often each occurs is not kept.
 
         Raises:
-            CodecError: the cloud is not voxelised, or a rate parameter is out of range.
+            NotApplicableError: the cloud is not voxelised.
+            CodecError: a rate parameter is out of range.
         """
-        if cloud.bit_depth is None:
-            raise CodecError("deepcompress codes voxelised clouds: give the cloud a bit depth (integer coordinates)")
+        bit_depth = require_voxelised(cloud, self.name)
         rate_weight, coarsening, optimise = _rate_parameters(rate)
         from ..entropy.rangecoder import SymbolEncoder
         from ..octree.occupancy import encode_keys
-        from .cells import cells_of, keys_of, neighbours_of
+        from .cells import CELL_VOXELS, cells_of, keys_of, neighbours_of
         from .coding import encode_thresholds
         from .model import rate_index_of
         from .structure import structure_of
         from .upsampler import at_positions
 
-        header = self._header(cloud.bit_depth, rate_index_of(rate_weight), coarsening)
+        header = self._header(bit_depth, rate_index_of(rate_weight), coarsening)
         points = np.asarray(cloud.points, np.int32)
         cells = cells_of(points >> coarsening)
         occupancy, cell_bits = encode_keys(keys_of(cells.positions))
@@ -178,10 +181,12 @@ class DeepCompressCodec(Codec):
         positions = _output_positions(cells.positions, header)
         target = at_positions(cells_of(points), positions) if coarsening else cells
         normals = _normals(cloud, points, target, optimise)
-        picked, chosen = self._decide(target, self._logits(table, latents, header), cell_bits + latent_bits, normals)
+        logits = self._logits(table, latents, header)
+        picked, chosen = self._decide(target, logits, cell_bits + latent_bits, normals, header)
         encode_thresholds(picked, encoder)
         symbols = encoder.finish()
         data = pack(_CONTAINER_NAME, [header.to_bytes(), occupancy, symbols])
+        check_encodable(len(data), points=_count(chosen), candidates=len(positions) * CELL_VOXELS)
         return Bitstream(
             data,
             # What is not entropy coded costs what it costs.
@@ -220,6 +225,7 @@ class DeepCompressCodec(Codec):
         side = max(1, (1 << header.bit_depth >> header.coarsening) // CELL_SIDE)
         if int(positions.max()) >= side:
             raise BitstreamError(f"cell coordinate {positions.max()} is outside a grid of {side} cells")
+        check_decodable(len(data), candidates=len(positions) * CELL_VOXELS * 8**header.coarsening)
         table = neighbours_of(positions)
         structure = structure_of(positions, np.full(len(positions), header.rate_index), table)
         decoder = SymbolDecoder(sections[2])
@@ -228,10 +234,12 @@ class DeepCompressCodec(Codec):
         block, blocks = blocks_of(output)
         picked = decode_thresholds(blocks, decoder)
         decoder.finish()
-        least = THRESHOLDS[picked][block]
+        least = np.append(THRESHOLDS, np.float32(np.inf))[picked][block]
         packed = np.empty((len(output), CELL_VOXELS // 8), np.uint8)
         for piece, logits in self._logits(table, latents, header):
-            packed[piece] = np.packbits(logits >= least[piece, None], axis=1)
+            passed = logits >= least[piece, None]
+            packed[piece] = np.packbits(_with_likeliest(passed, _likeliest(logits, header), header), axis=1)
+        check_decodable(len(data), points=_count(packed))
         return _cloud(output, packed, header)
 
     def sections(self, data: bytes) -> dict[str, int]:
@@ -280,20 +288,28 @@ class DeepCompressCodec(Codec):
 
     @staticmethod
     def _decide(
-        target: Cells, pieces: Logits, other_bits: float, normals: npt.NDArray[np.float32] | None
+        target: Cells,
+        pieces: Logits,
+        other_bits: float,
+        normals: npt.NDArray[np.float32] | None,
+        header: Header,
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Threshold of each block, and the mask of the voxels that pass, packed (n, 64)."""
         from .cells import CELL_VOXELS, neighbours_of
-        from .decision import blocks_of, choose, levels_of, measure
+        from .decision import blocks_of, choose_sparingly, levels_of, measure
 
         levels = np.empty((len(target), CELL_VOXELS), np.uint8)
+        likeliest = []
         for piece, logits in pieces:
             levels[piece] = levels_of(logits)
+            likeliest.append(_likeliest(logits, header))
         block, blocks = blocks_of(target.positions)
         costs = measure(target, neighbours_of(target.positions), levels, block, blocks, normals)
-        picked = choose(costs, other_bits)
+        points = np.bincount(block, np.unpackbits(target.bits, axis=1).sum(axis=1), blocks)
+        picked = choose_sparingly(costs, points, other_bits)
         # A voxel passes when it reached more thresholds than the number of the one that was picked.
-        return picked, np.packbits(levels > picked[block][:, None], axis=1)
+        passed = _with_likeliest(levels > picked[block][:, None], np.concatenate(likeliest), header)
+        return picked, np.packbits(passed, axis=1)
 
 
 def _output_positions(positions: npt.NDArray[np.int32], header: Header) -> npt.NDArray[np.int32]:
@@ -303,6 +319,41 @@ def _output_positions(positions: npt.NDArray[np.int32], header: Header) -> npt.N
     from .upsampler import fine_positions
 
     return fine_positions(positions)
+
+
+def _inside(header: Header) -> npt.NDArray[np.bool_] | None:
+    """Which voxels of a coded cell, on the grid of the output, lie on that grid; None where all do."""
+    from .cells import CELL_SIDE, voxel_offsets
+    from .upsampler import fine_positions
+
+    side = 1 << header.bit_depth
+    if side >= CELL_SIDE << header.coarsening:
+        return None
+    corners = np.zeros((1, 3), np.int32)
+    cells = fine_positions(corners) if header.coarsening else corners
+    inside: npt.NDArray[np.bool_] = (cells[:, None] * CELL_SIDE + voxel_offsets() < side).all(axis=2).reshape(-1)
+    return inside
+
+
+def _likeliest(logits: npt.NDArray[np.float32], header: Header) -> npt.NDArray[np.int64]:
+    """The likeliest voxel of each coded cell among those on the grid, a number within the cell."""
+    from .cells import CELL_VOXELS
+
+    whole = logits.reshape(-1, CELL_VOXELS * 8**header.coarsening)
+    inside = _inside(header)
+    found: npt.NDArray[np.int64] = (whole if inside is None else np.where(inside, whole, -np.inf)).argmax(axis=1)
+    return found
+
+
+def _with_likeliest(
+    passed: npt.NDArray[np.bool_], likeliest: npt.NDArray[np.int64], header: Header
+) -> npt.NDArray[np.bool_]:
+    """The voxels that pass; of a coded cell in which none does, since it is occupied, the likeliest."""
+    whole = passed.reshape(len(likeliest), -1)
+    inside = _inside(header)
+    missing = np.flatnonzero(~(whole if inside is None else whole & inside).any(axis=1))
+    whole[missing, likeliest[missing]] = True
+    return whole.reshape(passed.shape)
 
 
 def _rate_parameters(rate: Rate) -> tuple[float, int, Literal["d1", "d2"]]:
@@ -334,6 +385,11 @@ def _normals(
     unique, first = np.unique(keys_of(points), return_index=True)
     rows = first[np.searchsorted(unique, keys_of(points_of(target.positions, target.bits)))]
     return np.ascontiguousarray(normals[rows], np.float32)
+
+
+def _count(packed: npt.NDArray[np.uint8]) -> int:
+    """Voxels in packed masks."""
+    return int(np.bincount(packed.reshape(-1), minlength=256) @ _BITS_SET)
 
 
 def _cloud(positions: npt.NDArray[np.int32], packed: npt.NDArray[np.uint8], header: Header) -> PointCloud:

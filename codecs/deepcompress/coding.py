@@ -15,7 +15,7 @@ from ..entropy.rangecoder import SymbolDecoder, SymbolEncoder
 from ..entropy.tables import FrequencyTables
 from ..errors import BitstreamError
 from ..threads import one_torch_thread
-from .decision import THRESHOLDS
+from .decision import LIKELIEST, THRESHOLDS
 from .priors import HYPER_CHANNELS, Parameters, Prior
 from .structure import Structure
 
@@ -121,7 +121,7 @@ def encode_thresholds(picked: npt.NDArray[np.uint8], encoder: SymbolEncoder) -> 
     if not len(picked):
         return
     tables = _threshold_tables()
-    middle = int(np.median(picked))
+    middle = min(int(np.median(picked)), len(THRESHOLDS) - 1)
     steps = picked.astype(np.int32) - middle
     costs = [float(tables.bits(steps, spread).sum()) for spread in range(SPREADS)]
     spread = int(np.argmin(costs))
@@ -141,6 +141,6 @@ def decode_thresholds(blocks: int, decoder: SymbolDecoder) -> npt.NDArray[np.uin
     middle = int(decoder.get_uniform(1, len(THRESHOLDS))[0])
     spread = int(decoder.get_uniform(1, SPREADS)[0])
     picked = decoder.get(_threshold_tables(), spread, blocks) + middle
-    if int(picked.min()) < 0 or int(picked.max()) >= len(THRESHOLDS):
-        raise BitstreamError(f"thresholds {picked.min()}..{picked.max()}, expected 0..{len(THRESHOLDS) - 1}")
+    if int(picked.min()) < 0 or int(picked.max()) > LIKELIEST:
+        raise BitstreamError(f"thresholds {picked.min()}..{picked.max()}, expected 0..{LIKELIEST}")
     return picked.astype(np.uint8)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from .cells import BLOCK_CELLS, CELL_SIDE, CELL_VOXELS, Cells, keys_of, morton_o
 
 #: Thresholds on the logits that a block can choose from; a voxel passes when its logit is at least the threshold.
 THRESHOLDS: npt.NDArray[np.float32] = np.linspace(-4.0, 3.0, 32, dtype=np.float32)
+#: What a block can choose beside: that no voxel passes, which leaves the likeliest of each cell.
+LIKELIEST = len(THRESHOLDS)
 
 _REACH = 3
 _SIDE = CELL_SIDE + 2 * _REACH
@@ -28,6 +30,9 @@ _SIDE = CELL_SIDE + 2 * _REACH
 FAR_SQ = float((_REACH + 1) ** 2)
 #: Rank of a voxel without a point.
 _EMPTY = np.uint16(65535)
+#: Points that a block puts out for each of the input's, at most, and the squared error of more.
+_MOST_PASSED = 32
+_NEVER = 1e30
 #: Halvings of the interval in which the weight between the two directions is sought.
 _HALVINGS = 10
 #: Parts of the cells that are measured side by side.
@@ -223,6 +228,24 @@ def measure(  # the parts of one encoder's state
     return Costs(from_input, from_output, passed, points)
 
 
+def choose_sparingly(costs: Costs, points: npt.NDArray[np.integer], other_bits: float) -> npt.NDArray[np.uint8]:
+    """As `choose`, but no block takes a threshold that puts out many times its points, (blocks,) of the input.
+
+    Beyond the reach of `measure` an error counts too little: where no surface is, it would seem best to fill space.
+    A block that no threshold keeps from that takes `LIKELIEST`.
+    """
+    crowded = costs.passed > _MOST_PASSED * points[:, None]
+    only = crowded.all(axis=1)
+    # Such blocks are left out of the choice of the others.
+    kept = replace(
+        costs,
+        from_input_sq=np.where(only[:, None], 0.0, costs.from_input_sq),
+        from_output_sq=np.where(crowded, np.where(only[:, None], 0.0, _NEVER), costs.from_output_sq),
+        passed=np.where(only[:, None], 0, costs.passed),
+    )
+    return np.where(only, np.uint8(LIKELIEST), choose(kept, other_bits))
+
+
 def choose(costs: Costs, other_bits: float, bits_of_step: float = 1.0) -> npt.NDArray[np.uint8]:
     """Threshold of each block, (blocks,), so that the larger mean squared error is small for the bits it takes.
 
@@ -232,7 +255,8 @@ def choose(costs: Costs, other_bits: float, bits_of_step: float = 1.0) -> npt.ND
         bits_of_step: bits that a step between the thresholds of successive blocks costs, roughly.
     """
     blocks = len(costs.passed)
-    best, best_error = np.zeros(blocks, np.uint8), np.inf
+    # The highest where no choice is better than another, since none puts out anything.
+    best, best_error = np.full(blocks, costs.passed.shape[1] - 1, np.uint8), np.inf
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
         weight = (low + high) / 2

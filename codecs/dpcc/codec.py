@@ -15,7 +15,8 @@ import numpy.typing as npt
 from ..base import Bitstream, Codec, CodecCard, Rate
 from ..cloud import MAX_BIT_DEPTH, PointCloud
 from ..container import get_varint, ledger, pack, put_varint, unpack
-from ..errors import BitstreamError, CodecError, CodecUnavailableError
+from ..errors import BitstreamError, CodecError, CodecUnavailableError, NotApplicableError
+from ..limits import check_decodable, check_encodable, most_points
 from ..octree.grid import RealGrid, VoxelGrid, grid_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ _SMALL_DEPTH = 14
 _REACH_STEPS = 1 << 20
 #: Beyond this, squared distances overflow.
 _MAX_EXTENT = 1e140
-_MAX_CLOUD_POINTS = 1 << 28
 #: Of the named rates: operating point, step of the latents' grid over their spacing, and how much farther than
 #: halfway a feature must lie to be rounded away from zero.  Chosen on validation clouds: many latents on a coarse
 #: grid with few features are better than what the operating points between were trained for.
@@ -93,8 +93,8 @@ class Header:
             numbers.append(number)
         step, shift, points = numbers
         tag = data[position : position + _TAG_BYTES]
-        if not 1 <= step <= 1 << MAX_BIT_DEPTH or not 1 <= shift < 2 * _SHIFT_ORIGIN or points > _MAX_CLOUD_POINTS:
-            raise BitstreamError(f"header has step {step}, shift code {shift}, {points} points: out of range")
+        if not 1 <= step <= 1 << MAX_BIT_DEPTH or not 1 <= shift < 2 * _SHIFT_ORIGIN:
+            raise BitstreamError(f"header has step {step}, shift code {shift}: out of range")
         return cls(_grid(data[position + _TAG_BYTES :]), point - 1, step, shift - _SHIFT_ORIGIN, points, tag)
 
 
@@ -144,7 +144,8 @@ class DpccCodec(Codec):
         """Code the set of points of `cloud`; how often each occurs is not kept.
 
         Raises:
-            CodecError: a rate parameter is out of range, or the cloud too wide to compute with.
+            NotApplicableError: the cloud is too wide to compute with.
+            CodecError: a rate parameter is out of range.
         """
         from ..octree.occupancy import distinct, keys_of
         from ..sparse.occupancy import encode_keys
@@ -168,6 +169,7 @@ class DpccCodec(Codec):
         header = Header(*made_grid[0][:1], point, made_grid[0][1], coded.shift, len(points), self._tag())
         sections = [header.to_bytes(), occupancy, symbols, _pack_strays(strays)]
         data = pack(self.name, sections)
+        check_encodable(sum(map(len, sections)), points=len(points) + len(strays))
         return Bitstream(
             data,
             # What is not entropy coded costs what it costs.
@@ -211,6 +213,7 @@ class DpccCodec(Codec):
         if len(sections) != len(_SECTIONS):
             raise BitstreamError(f"stream has {len(sections)} sections, expected {len(_SECTIONS)}")
         header = Header.from_bytes(sections[0])
+        check_decodable(sum(map(len, sections)), points=header.points)
         if header.point is None:
             return _small_cloud(header.grid, decode_occupancy(sections[1]), sections)
         return self._decode_network(header, *sections[1:])
@@ -291,7 +294,7 @@ def _distinct(cloud: PointCloud) -> tuple[Floats, npt.NDArray[Any]]:
     """Distinct points in an order of their own, and those too far out for a grid.
 
     Raises:
-        CodecError: the cloud is too wide.
+        NotApplicableError: the cloud is too wide.
     """
     from ..octree.occupancy import distinct, keys_of, points_of
     from .hierarchy import spacing
@@ -305,7 +308,7 @@ def _distinct(cloud: PointCloud) -> tuple[Floats, npt.NDArray[Any]]:
     if not len(wide):
         return wide, none
     if float(np.abs(wide).max()) > _MAX_EXTENT:
-        raise CodecError(f"cloud reaches {float(np.abs(wide).max()):g}, expected at most {_MAX_EXTENT:g}")
+        raise NotApplicableError(f"cloud reaches {float(np.abs(wide).max()):g}, expected at most {_MAX_EXTENT:g}")
     reach = spacing(wide) * (_REACH_STEPS // 2)
     far = (np.abs(wide - np.median(wide, axis=0)) > reach).any(axis=1)
     return wide[~far], points[far]
@@ -324,7 +327,7 @@ def _latent_grid(cloud: PointCloud, xyz: Floats, latents: Floats, share: float) 
     step = max(share * spacing(latents), float((xyz.max(axis=0) - low).max()) / _REACH_STEPS)
     narrow = float(np.float32(step))
     if not (0 < narrow < np.inf):
-        raise CodecError(f"latents lie {step:g} apart, which single precision cannot tell")
+        raise NotApplicableError(f"latents lie {step:g} apart, which single precision cannot tell")
     return RealGrid((float(low[0]), float(low[1]), float(low[2])), narrow, double), 1
 
 
@@ -400,7 +403,7 @@ def _unpack_strays(data: bytes, header: Header) -> npt.NDArray[Any]:
         raise BitstreamError("a voxelised cloud has no strays")
     unpacker = zlib.decompressobj()
     try:
-        raw = unpacker.decompress(data, 1 << 28)
+        raw = unpacker.decompress(data, 3 * kind.itemsize * most_points(len(data)))
     except zlib.error as error:
         raise BitstreamError(f"strays are damaged: {error}") from None
     if not unpacker.eof or len(raw) % (3 * kind.itemsize):

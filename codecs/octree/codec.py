@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..base import Bitstream, Codec, CodecCard, Rate
+from ..base import Bitstream, Codec, CodecCard, Rate, require_voxelised
 from ..cloud import PointCloud
 from ..container import ledger, pack, unpack
 from ..ctc import OCTREE_RATE_COUNT, octree_position_scale
-from ..errors import BitstreamError, CodecError, CodecUnavailableError
+from ..errors import BitstreamError, CodecError
+from ..limits import check_decodable, check_encodable
 from .grid import RealGrid, VoxelGrid, grid_of
 
 _SECTIONS = ("header", "occupancy", "multiplicity")
 #: Voxels along a real cloud's longest side, in bits, at r01; one more at each following rate.
 _REAL_DEPTH_AT_R01 = 8
-#: A decoded cloud has at most this many points for each byte of its stream, where points are repeated.
-_MAX_REPEATS_PER_BYTE = 1 << 20
 
 
 class OctreeCodec(Codec):
@@ -45,7 +44,7 @@ class OctreeCodec(Codec):
 
         Raises:
             CodecError: the rate is not one of `rates`.
-            CodecUnavailableError: lossless was asked for a cloud of real coordinates.
+            NotApplicableError: lossless was asked for a cloud of real coordinates.
         """
         from .occupancy import distinct, encode_keys, encode_multiplicities, keys_of, points_of
 
@@ -61,6 +60,7 @@ class OctreeCodec(Codec):
         occupancy, predicted_bits = encode_keys(voxels)
         sections = [grid.to_bytes(), occupancy] + ([multiplicity] if multiplicity else [])
         data = pack(self.name, sections)
+        check_encodable(len(data), coded=len(voxels) if repeats is None else len(keys))
 
         points = grid.restored(points_of(voxels))
         if repeats is not None:
@@ -92,9 +92,7 @@ class OctreeCodec(Codec):
         points = grid.restored(voxels)
         if len(sections) == 3:
             counts = decode_multiplicities(sections[2], len(points))
-            total = int(counts.sum())
-            if total > _MAX_REPEATS_PER_BYTE * len(data):
-                raise BitstreamError(f"{total} points cannot be in {len(data)} bytes")
+            check_decodable(len(data), coded=int(counts.sum()))
             points = np.repeat(points, counts, axis=0)
         return PointCloud(points, depth if points.dtype == np.int32 else None)
 
@@ -119,12 +117,7 @@ class OctreeCodec(Codec):
 
 def _grid(cloud: PointCloud, rate: Rate) -> VoxelGrid | RealGrid:
     if rate.lossless:
-        if cloud.bit_depth is None:
-            raise CodecUnavailableError(
-                f"lossless: octree codes voxels, and these are real numbers; use r01 to r{OCTREE_RATE_COUNT:02}, or "
-                "voxelise the cloud"
-            )
-        return VoxelGrid(cloud.bit_depth)
+        return VoxelGrid(require_voxelised(cloud, "octree", rate))
     index = rate.parameters.get("ctc_rate")
     if not isinstance(index, int) or not 1 <= index <= OCTREE_RATE_COUNT:
         raise CodecError(f"octree needs ctc_rate 1 to {OCTREE_RATE_COUNT} in rate {rate.name!r}, got {index!r}")

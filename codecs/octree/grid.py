@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..cloud import MAX_BIT_DEPTH
 from ..container import get_varint, put_varint
-from ..errors import BitstreamError, CodecError
+from ..errors import BitstreamError, NotApplicableError
 
 _REAL_FLAG, _SCALED_FLAG = 0x20, 0x40
 _DOUBLE_FLAG, _WIDE_ORIGIN_FLAG = 0x40, 0x80
@@ -97,7 +97,7 @@ class RealGrid:
         """The grid with 2**depth voxels along the longest side of the cloud's bounding box.
 
         Raises:
-            CodecError: the cloud is wider than a step in single precision can tell.
+            NotApplicableError: the cloud is wider than a step in single precision can tell.
         """
         double = points.dtype == np.float64
         if not len(points):
@@ -109,7 +109,7 @@ class RealGrid:
         if float(step) < width:
             step = np.nextafter(step, np.float32(np.inf))
         if not np.isfinite(step):
-            raise CodecError(f"cloud is {width * (1 << depth):g} wide, expected less than 2**128 steps")
+            raise NotApplicableError(f"cloud is {width * (1 << depth):g} wide, expected less than 2**128 steps")
         return cls((float(low[0]), float(low[1]), float(low[2])), float(step) if step > 0 else 1.0, double)
 
     def quantised(self, points: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:

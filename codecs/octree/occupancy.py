@@ -18,6 +18,7 @@ from ..cloud import MAX_BIT_DEPTH
 from ..container import get_varint, put_varint
 from ..entropy.binary import decoder_state, encoder_state, finish
 from ..errors import BitstreamError, CodecError
+from ..limits import most_coded, most_nodes
 from .kernel import EXHAUSTED, KEY_BITS, TOO_MANY, code_direct, code_level, code_multiplicities, new_model
 
 _DIRECT_FLAG = 0x20
@@ -25,8 +26,6 @@ _AXIS = (1 << KEY_BITS) - 1
 
 #: Fewer children than this on average, among the parents of leaves: a sparse cloud, worth the direct mode.
 _SPARSE_CHILDREN = 2.5
-#: No decision costs less than 1/1892 bit: its probability is at most 65512 / 65536.
-_MAX_VOXELS_PER_BYTE = 8 * 1892
 _MIN_TABLE_BITS, _MAX_TABLE_BITS = 12, 20
 
 
@@ -123,7 +122,7 @@ def decode_keys(data: bytes) -> npt.NDArray[np.int64]:
     if data[0] >= 2 * _DIRECT_FLAG or depth > MAX_BIT_DEPTH:
         raise BitstreamError(f"occupancy has depth {depth} and flags {data[0] >> 6}, expected at most 21 and 0")
     payload = np.frombuffer(data, np.uint8, offset=position).copy()  # the kernel wants it writable
-    if count > min(8**depth, _MAX_VOXELS_PER_BYTE * (len(payload) + 16)):
+    if count > min(8**depth, most_coded(len(data))):
         raise BitstreamError(f"{count} voxels cannot be in {len(payload)} bytes at depth {depth}")
     if count == 0:
         return np.empty(0, np.int64)
@@ -133,7 +132,7 @@ def decode_keys(data: bytes) -> npt.NDArray[np.int64]:
     nodes = np.zeros(1, np.int64)
     none = np.empty(0, np.int64)
     direct_points = []
-    direct_count = 0
+    direct_count = n_nodes = 0
     for level in range(depth):
         direct = np.zeros(len(nodes), np.uint8)
         if use_direct and level > 0 and depth - level > 1:
@@ -143,6 +142,9 @@ def decode_keys(data: bytes) -> npt.NDArray[np.int64]:
             direct_count += len(points)
         outcome, nodes, _ = code_level(True, level, nodes, none, direct, count - direct_count, model, coder, payload)
         _check(outcome, count)
+        n_nodes += len(nodes)
+        if n_nodes > most_nodes(len(data)):
+            raise BitstreamError(f"{n_nodes} nodes in {level + 1} levels cannot be in {len(data)} bytes")
     keys = np.sort(np.concatenate([nodes, *direct_points])) if direct_count else nodes
     if len(keys) != count:
         raise BitstreamError(f"occupancy declares {count} voxels, but {len(keys)} were found")

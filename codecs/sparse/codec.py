@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..base import Bitstream, Codec, CodecCard, Rate
+from ..base import Bitstream, Codec, CodecCard, Rate, require_voxelised
 from ..cloud import PointCloud
 from ..container import ledger, pack, unpack
 from ..errors import BitstreamError, CodecError, CodecUnavailableError
+from ..limits import check_decodable, check_encodable
 from .files import SHIPPED, read_record, weights_path, weights_sha256
 from .header import BAND_STEPS, MAX_BLOCK_BITS, MAX_STEP, OCTREE, REFINED_STEP, TAG_BYTES, TRAINED, Header
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 _SECTIONS = ("header", "occupancy", "modes", "refinement", "multiplicity", "latents")
 #: Coarse voxels for each of twice the side, below which the octree's direct mode serves as well, in less time.
 _SPARSE_CHILDREN = 1.03
-#: A decoded cloud has at most this many points for each byte of its stream, where points are repeated.
-_MAX_REPEATS_PER_BYTE = 1 << 20
 
 #: Steps of the coarse grid at the named rates, in voxels, and the halvings of the number of blocks.
 _STEPS = {24: 3, 16: 2, 12: 2, 8: 1, 6: 1, 5: 1, 4: 0, 3: 0, 2: 0}
@@ -80,10 +79,10 @@ class SparseCodec(Codec):
         """Code the voxels of `cloud`; how often each occurs is kept at the lossless rate only.
 
         Raises:
-            CodecError: the cloud is not voxelised, or a rate parameter is out of range.
+            NotApplicableError: the cloud is not voxelised.
+            CodecError: a rate parameter is out of range.
         """
-        if cloud.bit_depth is None:
-            raise CodecError("sparse codes voxelised clouds: give the cloud a bit depth (integer coordinates)")
+        bit_depth = require_voxelised(cloud, self.name)
         from ..octree.occupancy import distinct, encode_multiplicities, keys_of
         from .completion import stages_of
 
@@ -98,7 +97,7 @@ class SparseCodec(Codec):
         base = distinct(keys_of(points // step))
         occupancy, coder, bits = _encode_base(base, weights)
         header = Header(
-            cloud.bit_depth,
+            bit_depth,
             step,
             coder,
             refined=asked.goal.refine > 0,
@@ -112,6 +111,7 @@ class SparseCodec(Codec):
             if len(base) < len(points):
                 repeats = encode_multiplicities(np.unique(keys_of(points), return_counts=True)[1])
             data = pack(self.name, _trimmed([header.to_bytes(), occupancy, b"", b"", repeats]))
+            check_encodable(len(header.to_bytes() + occupancy + repeats), coded=len(points) if repeats else len(base))
             return Bitstream(
                 data,
                 estimated_bits=bits + 8 * (len(data) - len(occupancy)),
@@ -122,11 +122,14 @@ class SparseCodec(Codec):
             empty = PointCloud(points, cloud.bit_depth)
             data = pack(self.name, [header.to_bytes(), occupancy])
             return Bitstream(data, estimated_bits=8.0 * len(data), reconstruction_sha256=empty.geometry_sha256())
-        from .lossy import LossyEncoder
+        from .lossy import LossyEncoder, looked_at
 
         lossy = LossyEncoder(cloud, header, stages, base, bits, asked.goal, weights).run()
         sections = [lossy.header.to_bytes(), occupancy, lossy.modes, lossy.refinement, b"", lossy.latents]
         data = pack(self.name, _trimmed(sections))
+        check_encodable(
+            sum(map(len, sections)), points=len(lossy.cloud), candidates=looked_at(lossy.completed, stages)
+        )
         return Bitstream(
             data,
             estimated_bits=bits + lossy.predicted_bits + 8 * (len(data) - sum(map(len, sections[1:]))),
@@ -168,7 +171,7 @@ class SparseCodec(Codec):
         from .lossy import decode_lossy
 
         modes, refinement, _, latents = [*sections[2:], b"", b"", b"", b""][:4]
-        return decode_lossy(header, stages, base, (modes, refinement, latents), weights)
+        return decode_lossy(header, stages, base, (modes, refinement, latents), weights, sum(map(len, sections)))
 
     def sections(self, data: bytes) -> dict[str, int]:
         """Bytes of container, header, coarse grid, modes of blocks, refinement, multiplicities, latents."""
@@ -285,8 +288,6 @@ def _lossless(base: Keys, sections: list[bytes], header: Header) -> PointCloud:
     points = coordinates_of(base)
     if len(sections) > _SECTIONS.index("multiplicity"):
         counts = decode_multiplicities(sections[_SECTIONS.index("multiplicity")], len(points))
-        total = int(counts.sum())
-        if total > _MAX_REPEATS_PER_BYTE * sum(map(len, sections)):
-            raise BitstreamError(f"{total} points cannot be in {sum(map(len, sections))} bytes")
+        check_decodable(sum(map(len, sections)), coded=int(counts.sum()))
         points = np.repeat(points, counts, axis=0)
     return PointCloud(points, bit_depth=header.bit_depth)

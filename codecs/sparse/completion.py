@@ -42,10 +42,16 @@ class Candidates:
     positions: npt.NDArray[np.int32]
     levels: npt.NDArray[np.uint8]
 
+    def count_passing(self, level: npt.NDArray[np.uint8] | int) -> int:
+        """How many voxels `passing` would give."""
+        return int(_count(self.levels, self._least(level)))
+
     def passing(self, level: npt.NDArray[np.uint8] | int) -> npt.NDArray[np.int32]:
         """Voxels (m, 3) that pass more thresholds than `level`, one number or one a cell."""
-        least = np.full(len(self.levels), level, np.uint8) if isinstance(level, int) else level
-        return _collect(self.positions, self.levels, least, voxel_offsets())
+        return _collect(self.positions, self.levels, self._least(level), voxel_offsets())
+
+    def _least(self, level: npt.NDArray[np.uint8] | int) -> npt.NDArray[np.uint8]:
+        return np.full(len(self.levels), level, np.uint8) if isinstance(level, int) else level
 
     def keys_passing(self, level: int) -> Keys:
         """Sorted keys of the voxels that pass more thresholds than `level`."""
@@ -117,12 +123,18 @@ def candidates_of(
 
 
 @njit(cache=True)
-def _collect(positions, levels, least, offsets):  # type: ignore[no-untyped-def]
-    """Coordinates of the voxels above the level of their cell."""
+def _count(levels, least):  # type: ignore[no-untyped-def]
+    """Number of the voxels above the level of their cell."""
     total = 0
     for row in range(len(levels)):
         total += np.sum(levels[row] > least[row])
-    points = np.empty((total, 3), np.int32)
+    return total
+
+
+@njit(cache=True)
+def _collect(positions, levels, least, offsets):  # type: ignore[no-untyped-def]
+    """Coordinates of the voxels above the level of their cell."""
+    points = np.empty((_count(levels, least), 3), np.int32)
     place = 0
     for row in range(len(levels)):
         for voxel in range(levels.shape[1]):

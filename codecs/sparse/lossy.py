@@ -15,6 +15,7 @@ from ..container import get_varint, put_varint
 from ..deepcompress.cells import CELL_VOXELS
 from ..deepcompress.decision import THRESHOLDS, Costs
 from ..errors import BitstreamError
+from ..limits import check_decodable
 from ..octree.occupancy import distinct, keys_of
 from .choice import Choice, Normals, best_of, costs_at, costs_of, normals_of, real_costs, with_column, with_rows
 from .completion import Candidates, Keys, TooManyCellsError, candidates_of, cells_of_children, coordinates_of
@@ -39,6 +40,7 @@ _DOUBTFUL = 0.4
 _WORTH_A_LOOK, _WORTH_A_PASS = 0.01, 0.01
 #: One block of so many tells what coding children would cost.
 _PROBED = 8
+_LEAST_OF_NODE = 32
 #: Completed points of which the real distances are searched for; of more of them, some stand for all.
 _MAX_SEARCHED = 1 << 21
 
@@ -52,6 +54,7 @@ class Lossy:
         modes, refinement, latents: sections.
         predicted_bits: of all three, with what is known exactly.
         cloud: what the decoder will find.
+        completed: coarse voxels that a network completes.
         notes: of the encoder.
     """
 
@@ -61,11 +64,17 @@ class Lossy:
     latents: bytes
     predicted_bits: float
     cloud: PointCloud
+    completed: int
     notes: Mapping[str, Any]
 
 
 def decode_lossy(
-    header: Header, stages: tuple[int, ...], base: Keys, sections: tuple[bytes, bytes, bytes], weights: Weights
+    header: Header,
+    stages: tuple[int, ...],
+    base: Keys,
+    sections: tuple[bytes, bytes, bytes],
+    weights: Weights,
+    size_bytes: int,
 ) -> PointCloud:
     """The cloud of a stream whose coarse grid is `base` (not empty), and which has these modes, refinement, latents.
 
@@ -79,15 +88,25 @@ def decode_lossy(
     if (found.children > UNCODED).all():  # nothing is left to complete
         return PointCloud(coordinates_of(known), header.bit_depth)
     active, _ = regions.completed(found.centred)
+    check_decodable(size_bytes, candidates=looked_at(len(active), stages))
     try:
         if header.point and len(active):
             candidates = _told(active, latents, regions, found, header, weights)
         else:
-            candidates, _ = _completed(active, header, stages, weights)
+            candidates, _ = _completed(active, header, stages, weights, size_bytes=size_bytes)
     except TooManyCellsError as error:
         raise BitstreamError(str(error)) from None
     candidates = _with_known(regions, candidates, found.centred, found.children, known)
+    check_decodable(size_bytes, points=candidates.count_passing(_levels(regions, candidates, found)))
     return _cloud(regions, candidates, found, known, header)
+
+
+def looked_at(nodes: int, stages: tuple[int, ...]) -> int:
+    """Voxels that a network has to look at between so many coarse voxels and what they are refined to at first.
+
+    A coarse voxel costs as much as a few dozen of them, however few it has.
+    """
+    return nodes * max(_LEAST_OF_NODE, stages[0] ** 3)
 
 
 _NONE: Keys = np.empty(0, np.int64)
@@ -187,7 +206,16 @@ class LossyEncoder:
         if self.header.centred:
             notes["centred_share"] = float(self.centred[self.regions.of_nodes].mean())
         cloud = _cloud(self.regions, found, modes, known, self.header)
-        return Lossy(self.header, data, refinement, latents, mode_bits + refined_bits + latent_bits, cloud, notes)
+        return Lossy(
+            self.header,
+            data,
+            refinement,
+            latents,
+            mode_bits + refined_bits + latent_bits,
+            cloud,
+            len(self._active()),
+            notes,
+        )
 
     def _is_scattered(self) -> bool:
         """Whether there are blocks that may be better off with centres, or must be."""
@@ -268,7 +296,7 @@ class LossyEncoder:
         )
         notes = {"threshold_bits": mode_bits, "refined_bits": refined_bits}
         cloud = PointCloud(coordinates_of(known), self.header.bit_depth)
-        return Lossy(self.header, data, refinement, b"", mode_bits + refined_bits, cloud, notes)
+        return Lossy(self.header, data, refinement, b"", mode_bits + refined_bits, cloud, 0, notes)
 
     def _choice_with_centres(self) -> tuple[Choice, Candidates]:
         """The levels, and the candidates, where the blocks are left out that are better off with centres."""
@@ -403,9 +431,17 @@ class _StageChoice:
 
 
 def _completed(
-    active: Keys, header: Header, stages: tuple[int, ...], weights: Weights, choose: _StageChoice | None = None
+    active: Keys,
+    header: Header,
+    stages: tuple[int, ...],
+    weights: Weights,
+    choose: _StageChoice | None = None,
+    size_bytes: int | None = None,
 ) -> tuple[Candidates, tuple[int, ...]]:
-    """Candidates among the children of some coarse voxels, and the levels between the grids, chosen or given."""
+    """Candidates among the children of some coarse voxels, and the levels between the grids, chosen or given.
+
+    A decoder says by `size_bytes` how long its stream is, which bounds what lies between the grids.
+    """
     keys, rest, levels = active, header.step, []
     if not len(active):
         return _NOTHING, (0,) * (len(stages) - 1)
@@ -413,6 +449,9 @@ def _completed(
         rest //= factor
         found = candidates_of(keys, factor, partial(weights.surface(factor).logits, keys, factor), header.side(rest))
         levels.append(header.stage_levels[number] if choose is None else choose(found, rest))
+        if size_bytes is not None:
+            passing = found.count_passing(levels[-1])
+            check_decodable(size_bytes, candidates=looked_at(passing, stages[number + 1 :]))
         keys = found.keys_passing(levels[-1])
     last = stages[-1]
     compute = partial(weights.surface(last).logits, keys, last)
@@ -451,17 +490,21 @@ def _with_known(
 
 def _cloud(regions: Regions, found: Candidates, modes: Modes, known: Keys, header: Header) -> PointCloud:
     """What the decoder puts out, of candidates `_with_known`."""
-    block = regions.of_cells(found.positions)
     coded = modes.children > UNCODED
-    # A coarse voxel may reach into a block of another mode: of such voxels only the likeliest children pass.
-    levels = np.where(modes.centred, np.uint8(len(THRESHOLDS) - 1), modes.levels)
-    points: list[npt.NDArray[Any]] = [found.passing(levels[block])]
+    points: list[npt.NDArray[Any]] = [found.passing(_levels(regions, found, modes))]
     if modes.centred.any():
         points.append(regions.centres(modes.centred & ~coded, header.bit_depth))
         own = coordinates_of(known)
         points.append(own[modes.centred[regions.of_voxels(own)]])
     joined = np.concatenate([part for part in points if len(part)] or points[:1])
     return PointCloud(joined, None if joined.dtype.kind == "f" else header.bit_depth)
+
+
+def _levels(regions: Regions, found: Candidates, modes: Modes) -> npt.NDArray[np.uint8]:
+    """The level that the voxels of each cell must pass, (n,)."""
+    # A coarse voxel may reach into a block of another mode: of such voxels only the likeliest children pass.
+    levels = np.where(modes.centred, np.uint8(len(THRESHOLDS) - 1), modes.levels)
+    return levels[regions.of_cells(found.positions)]
 
 
 def _worst(error_sq: npt.NDArray[np.float64], nodes: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.bool_]:

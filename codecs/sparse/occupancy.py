@@ -22,8 +22,9 @@ from ..cloud import MAX_BIT_DEPTH
 from ..container import get_varint, put_varint
 from ..entropy.binary import decoder_state, encoder_state, finish
 from ..errors import BitstreamError
+from ..limits import most_coded, most_nodes
 from ..octree.occupancy import distinct
-from .kernel import EXHAUSTED, KEY_BITS, LOSSLESS, MIN_PROBABILITY, OK, TOO_MANY, Model, code_level, new_model
+from .kernel import EXHAUSTED, KEY_BITS, LOSSLESS, OK, TOO_MANY, Model, code_level, new_model
 
 #: What of a model training changes, and a cloud starts with.
 TRAINED = ("hidden", "output", "updates", "mixers", "final")
@@ -31,8 +32,6 @@ TRAINED = ("hidden", "output", "updates", "mixers", "final")
 _AXIS = (1 << KEY_BITS) - 1
 _LOW = (1 << KEY_BITS - 1) - 1
 _PARENT_MASK = _LOW << 2 * KEY_BITS | _LOW << KEY_BITS | _LOW
-#: No decision costs less than -log2(1 - MIN_PROBABILITY / 2**16) bits.
-_MAX_VOXELS_PER_BYTE = 8 * int(0.6931 * (1 << 16) / MIN_PROBABILITY)
 #: Probabilities of each table, as a power of two, for small clouds and for large ones.
 _MIN_TABLE_BITS, _MAX_TABLE_BITS = 14, 20
 #: Decisions that a trained model counts as already made: how fast it adapts to a cloud.
@@ -131,20 +130,20 @@ def decode_keys(data: bytes, experience: Experience) -> Keys:
     count, position = get_varint(data, 1)
     if depth > MAX_BIT_DEPTH or (is_cut and depth < _CUT_LEVELS):
         raise BitstreamError(f"occupancy has depth {depth}, expected at most {MAX_BIT_DEPTH}")
-    if count > min(8**depth, _MAX_VOXELS_PER_BYTE * (len(data) - position + 16)):
+    if count > min(8**depth, most_coded(len(data))):
         raise BitstreamError(f"{count} voxels cannot be in {len(data) - position} bytes at depth {depth}")
     if count == 0:
         return np.empty(0, np.int64)
     model = experience.model(count)
     root = np.zeros(1, np.int64)
     if not is_cut:
-        keys = _decode_levels(data[position:], root, depth, count, model)
+        keys = _decode_levels(data[position:], root, depth, count, model, most_nodes(len(data)))
     else:
         top, *strings = _strings(data, position, 1 + _PARTS)
-        nodes = _decode_levels(top, root, depth - _CUT_LEVELS, count, model)
+        nodes = _decode_levels(top, root, depth - _CUT_LEVELS, count, model, most_nodes(len(data)))
 
         def decode(part: tuple[bytes, Keys]) -> Keys:
-            return _decode_levels(*part, _CUT_LEVELS, count, _copy(model))
+            return _decode_levels(*part, _CUT_LEVELS, count, _copy(model), most_nodes(len(data)))
 
         keys = np.concatenate(Workers().map(decode, list(zip(strings, _parts(nodes, nodes, 1), strict=True))))
     if len(keys) != count:
@@ -161,8 +160,8 @@ def _encode_levels(levels: Sequence[Keys], most: int, model: Model) -> tuple[byt
     return finish(coder, stream), bits
 
 
-def _decode_levels(data: bytes, nodes: Keys, depth: int, most: int, model: Model) -> Keys:
-    """Nodes `depth` levels below, at most so many.
+def _decode_levels(data: bytes, nodes: Keys, depth: int, most: int, model: Model, most_in_all: int) -> Keys:
+    """Nodes `depth` levels below, at most `most`, and at most `most_in_all` on the way.
 
     Raises:
         BitstreamError: the string is damaged.
@@ -171,10 +170,13 @@ def _decode_levels(data: bytes, nodes: Keys, depth: int, most: int, model: Model
     coder, none = decoder_state(payload), np.empty(0, np.int64)
     for _ in range(depth):
         outcome, nodes, _ = code_level(True, nodes, none, _none(nodes), LOSSLESS, most, model, coder, payload)
+        most_in_all -= len(nodes)
         if outcome == TOO_MANY:
             raise BitstreamError(f"occupancy holds more than the {most} voxels that it declares")
         if outcome == EXHAUSTED:
             raise BitstreamError("occupancy ends before its last voxel")
+        if most_in_all < 0:
+            raise BitstreamError(f"occupancy has too many nodes for {len(data)} bytes")
     return nodes
 
 

@@ -35,6 +35,7 @@ def forgotten(monkeypatch):
     """What a test registers is gone after it."""
     monkeypatch.setattr(registry, "_registered", {})
     monkeypatch.setattr(registry, "_modules", {})
+    monkeypatch.setattr(registry, "_given", {})
 
 
 @pytest.fixture
@@ -212,7 +213,7 @@ def test_a_missing_dependency_is_a_reason_with_a_remedy(monkeypatch, write):
 def test_a_third_partys_fault_is_a_reason(write):
     text = MINE + "        def __init__(self): raise OSError('no\\nlicence')\n"
     (spec,) = find(("mine",), modules=[write(text)])
-    assert registry.unavailable_reason(spec) == "OSError: no licence"
+    assert registry.unavailable_reason(spec) == "OSError: no licence (mine.py:13)"
 
 
 def test_the_fingerprint_says_what_changed(write):
@@ -281,3 +282,150 @@ def test_functions_count_where_they_are_named():
     assert set(source_files(Reference)) < set(source_files(Reference, estimate_normals))
     assert "pccbench.metrics.normals" in source_files(Reference, estimate_normals)
     assert sources_sha256(Reference) != sources_sha256(Reference, estimate_normals)
+
+
+def run_elsewhere(spec, expression, cwd):
+    """What an expression on `codec` gives in another process that starts in another folder."""
+    program = (
+        "import json, sys; from pccbench.codecs.registry import CodecSpec;"
+        f"codec = CodecSpec.from_dict(json.loads(sys.argv[1])).create(); print({expression})"
+    )
+    arguments = [sys.executable, "-c", program, json.dumps(spec.to_dict())]
+    return subprocess.run(arguments, capture_output=True, text=True, check=True, cwd=cwd).stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("lines", "value"),
+    [
+        ("import helper", "helper.VALUE"),
+        ("from helper import VALUE", "VALUE"),
+        ("from . import helper", "helper.VALUE"),
+        ("from .helper import VALUE", "VALUE"),
+        ("import deep.inner", "deep.inner.VALUE"),
+        ("from .deep import inner", "inner.VALUE"),
+        ("pass", "__import__('helper').VALUE"),
+    ],
+)
+def test_a_file_finds_its_neighbours(write, tmp_path, lines, value):
+    write("VALUE = 41 + 1\n", "helper.py")
+    write("", "deep/__init__.py")
+    write("VALUE = 42\n", "deep/inner.py")
+    text = f"{lines}\n" + textwrap.dedent(MINE) + f"    def value(self): return {value}\n"
+    (spec,) = find(("mine",), modules=[write(text)])
+    if "pass" not in lines:  # imported late, it is the neighbour of this process's first codec file
+        assert spec.create().value() == 42
+    away = tmp_path / "away"
+    away.mkdir()
+    assert run_elsewhere(spec, "codec.value()", away) == "42"
+    if "pass" not in lines:
+        before = registry.fingerprint(spec)
+        inner = tmp_path / ("deep/inner.py" if "deep" in lines else "helper.py")
+        inner.write_text("VALUE = 43\n")
+        assert registry.fingerprint(spec) != before, "a neighbour is part of the codec"
+
+
+def test_neighbours_of_the_same_name_do_not_collide(write, tmp_path):
+    for number in (1, 2):
+        text = textwrap.dedent(MINE).replace('"mine"', f'"mine{number}"').replace("class Mine", "class Other")
+        write(f"VALUE = {number}\n", f"folder{number}/helper.py")
+        write(f"import helper\n{text}    def value(self): return helper.VALUE\n", f"folder{number}/mine.py")
+    specs = find(("mine1", "mine2"), modules=[tmp_path / "folder1/mine.py", tmp_path / "folder2/mine.py"])
+    assert [spec.create().value() for spec in specs] == [1, 2]
+    assert [run_elsewhere(spec, "codec.value()", tmp_path) for spec in specs] == ["1", "2"]
+
+
+def test_a_neighbour_does_not_take_the_place_of_a_library(write):
+    write("raise RuntimeError('this is not the library')\n", "colorsys.py")
+    sys.modules.pop("colorsys", None)
+    load_codec_module(write(MINE))
+    import colorsys
+
+    assert colorsys.rgb_to_hsv(0, 0, 0) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "helper",
+    [
+        "class Base(Codec):\n    def rates(self): return [Rate('only')]\n",
+        "class Base(RawCodec):\n    def extra(self): return 1\n",
+        "class Base(RawCodec):\n    name = None\n",
+    ],
+    ids=["abstract", "inherits a name", "no name"],
+)
+def test_a_helper_base_class_is_left_out(write, helper):
+    text = f"from pccbench.codecs.raw import RawCodec\nfrom pccbench.codecs.base import Codec, Rate\n{helper}"
+    base = "Base" if "RawCodec)" in helper else "Base, RawCodec"
+    path = write(f"{text}class Mine({base}):\n    name = 'mine'\n")
+    assert load_codec_module(path) == ["mine"]
+    assert "raw" not in registry._registered
+
+
+def test_what_a_file_registers_itself_is_its_codec(write, tmp_path):
+    text = """
+        import pccbench
+        from pccbench.codecs.raw import RawCodec
+        for number in range(3):
+            pccbench.register_codec(type(f"Raw{number}", (RawCodec,), {"name": f"raw-{number}"}))
+    """
+    path = write(text)
+    assert load_codec_module(path) == ["raw-0", "raw-1", "raw-2"]
+    assert load_codec_module(path) == ["raw-0", "raw-1", "raw-2"], "a second time changes nothing"
+    (spec,) = find(("raw-1",), modules=[path])
+    assert run_elsewhere(spec, "codec.name", tmp_path) == "raw-1"
+
+
+def test_a_fault_in_a_neighbour_is_placed(write):
+    write("x = 1\ny = 1 / 0\n", "helper.py")
+    path = write("import helper\n" + textwrap.dedent(MINE))
+    with pytest.raises(CodecModuleError, match=r"mine\.py:1: ZeroDivisionError: division by zero \(helper\.py:2\)$"):
+        load_codec_module(path)
+    (path.parent / "helper.py").write_text("def broken(:\n")
+    with pytest.raises(CodecModuleError, match=r"mine\.py:1: SyntaxError: .* \(helper\.py:1\)$"):
+        load_codec_module(path)
+
+
+def test_a_place_is_that_in_the_codecs_own_code(write):
+    from pccbench.codecs.errors import where
+
+    text = textwrap.dedent(MINE).replace("return cloud.points.tobytes()", "return np.reshape(np.zeros(3), (2, 2))")
+    (spec,) = find(("mine",), modules=[write(text)])
+    for file in (spec.module_file, None):
+        with pytest.raises(ValueError, match="reshape") as caught:
+            spec.create().encode(None, None)
+        assert where(caught.value, file) == "mine.py:10"
+    assert where(ValueError("never raised")) is None
+    with pytest.raises(PccbenchError) as caught:
+        RawCodec().decode(b"")
+    assert where(caught.value, registry.__file__).startswith("container.py:")
+
+
+@pytest.mark.parametrize(
+    "name", ["two words", "a,b", "", "all", "a/b", "x\x1b[31m", "line\nbreak", "-x", "ü" * 3, "a" * 65]
+)
+def test_an_entry_point_needs_a_word_for_a_name(monkeypatch, name):
+    points = [
+        EntryPoint(name, "math:pi", registry.ENTRY_POINT_GROUP),
+        EntryPoint("sound", "math:pi", registry.ENTRY_POINT_GROUP),
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    with pytest.warns(UserWarning, match="left out: the name is no word") as caught:
+        assert list(registry._installed.__wrapped__()) == ["sound"]
+    assert str(caught[0].message).isprintable()
+
+
+def test_an_entry_point_may_end_python_and_costs_nobody_else(monkeypatch, write):
+    write("import sys\nsys.exit(0)\n", "leaves_x.py")
+    monkeypatch.syspath_prepend(str(write("", "empty.py").parent))
+    points = [EntryPoint("leaves", "leaves_x:Codec", registry.ENTRY_POINT_GROUP)]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    monkeypatch.setattr(registry, "_installed", registry.cache(registry._installed.__wrapped__))
+    assert "SystemExit" in registry.unavailable_reason(CodecSpec("leaves"))
+    assert registry.unavailable_reason(CodecSpec("raw")) is None
+
+
+@pytest.mark.parametrize("title", ["7", "['a']", "'x' * 100", "'two\\nlines'", "1 / 0"])
+def test_a_title_is_a_line_of_text(write, title):
+    text = textwrap.dedent(MINE).replace('title = "My codec"', "title = ''")
+    text = text.replace('CodecCard(version="1")', f'CodecCard(version="1", title={title})')
+    (spec,) = find(("mine",), modules=[write(text)])
+    assert registry.title(spec) == "mine"
