@@ -484,7 +484,7 @@ class _Figure:
     overlap: Overlap
     by_method: Mapping[str, float] = field(default_factory=dict)
     spread: float | None = None
-    drawn_rises: Mapping[str, bool] = field(default_factory=dict)
+    drawn_rises: Mapping[CurveName, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -499,8 +499,9 @@ def _judge(kind: _Kind, anchor: _Curve, test: _Curve, method: Method, limits: Th
     """One of the two figures of curves that have two points at least."""
     overlap, low, high = _overlap(kind, anchor, test)
 
-    def refused(reason: str, **known: Any) -> _Figure:
-        return _Figure(None, "REFUSED", reason, overlap, **known)
+    def refused(reason: str, by_method: Mapping[str, float] | None = None) -> _Figure:
+        others = {name: value for name, value in (by_method or {}).items() if name != method}
+        return _Figure(None, "REFUSED", reason, overlap, others, _spread(others))
 
     if overlap.is_empty:
         shared = f"no more than one {kind.along}" if overlap.high == overlap.low else f"no {kind.along}"
@@ -510,9 +511,8 @@ def _judge(kind: _Kind, anchor: _Curve, test: _Curve, method: Method, limits: Th
     differences = {name: result.difference for name, result in drawn.items()}
     by_method = {name: kind.figure(value) for name, value in differences.items()}
     by_method = {name: value for name, value in by_method.items() if math.isfinite(value)}
-    known: dict[str, Any] = {"by_method": by_method, "spread": _spread(by_method)}
     if method not in drawn:
-        return refused(_uncomputable(method, anchor, test, faults.get(method, "")), **known)
+        return refused(_uncomputable(method, anchor, test, faults.get(method, "")), by_method)
     value = differences[method]
     least, most = _possible(kind, anchor, test, low, high)
     if not least <= value <= most:  # also where one of them is NaN
@@ -520,9 +520,9 @@ def _judge(kind: _Kind, anchor: _Curve, test: _Curve, method: Method, limits: Th
             f"the {method} curve leaves the measured points: it gives {_size(kind, value)}, where curves that rise "
             f"through these points give {_size(kind, least)} to {_size(kind, most)}"
         )
-        return refused(reason, **known)
+        return refused(reason, by_method)
     if abs(value) > kind.largest(limits):
-        return refused(kind.too_large(value, limits), **known)
+        return refused(kind.too_large(value, limits), by_method)
     dips = _dips(kind, anchor, test, drawn[method], low, high)
     rises = {name: dip <= kind.dip(limits) for name, dip in dips.items()}
     doubts = [
@@ -532,7 +532,7 @@ def _judge(kind: _Kind, anchor: _Curve, test: _Curve, method: Method, limits: Th
         *_doubts_of_shape(rises, anchor, test, method),
     ]
     verdict: Verdict = "WEAK" if doubts else "OK"
-    return _Figure(by_method[method], verdict, "; ".join(doubts), overlap, **known, drawn_rises=rises)
+    return _Figure(by_method[method], verdict, "; ".join(doubts), overlap, by_method, _spread(by_method), rises)
 
 
 def _overlap(kind: _Kind, anchor: _Curve, test: _Curve) -> tuple[Overlap, float, float]:
@@ -599,7 +599,7 @@ def _possible(kind: _Kind, anchor: _Curve, test: _Curve, low: float, high: float
 def _size(kind: _Kind, value: float) -> str:
     """An integral as a figure with its unit; percent beyond belief as a factor."""
     figure = kind.figure(value)
-    if kind is _BD_RATE and not abs(figure) < 1e5:
+    if kind is _BD_RATE and not -99.99 < figure < 1e5:
         return f"10^{value:.3g} times the rate"
     return kind.text(figure) if abs(figure) < 1e5 else f"{figure:+.3g} dB"
 

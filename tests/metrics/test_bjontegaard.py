@@ -303,12 +303,19 @@ STEADY = ([0.1, 0.25, 0.5, 0.9, 1.2], [60.0, 63.5, 65.0, 67.0, 70.0])
 
 
 def test_saturating_curves_are_refused_with_a_reason():
-    """A nearly level stretch (FAU-LMS/bjontegaard#3): akima shoots off to 10^1000 times the rate."""
-    # Quality in ten-thousandths of a dB: what a codec does that repairs one point with 90 kB of padding.
-    rates, qualities = [0.51, 2.33, 9.28, 12.5, 16.9], [51.14, 53.0, 53.0000001, 55.0, 62.0]
-    result = certified_bd([0.5, 3, 7, 12, 16], [51.14, 53.3, 54.1, 55.1, 62.0], rates, qualities)
-    assert result.verdict in ("WEAK", "REFUSED")
-    assert result.reason
+    """A nearly level stretch (FAU-LMS/bjontegaard#3): akima shoots off, by 10^149 and more."""
+    # Two codecs that saturate: one pads, and repairs one point of the cloud by it.
+    plateau = ([22.14, 25.384, 205.314, 248.26, 329.008], [54.7996, 63.28375, 63.28522, 67.5082, 79.5905])
+    steady = ([22.14, 44.36, 147.532, 248.26, 329.008], [54.7996, 63.8696, 65.3498, 67.5082, 79.5905])
+    result = certified_bd(*steady, *plateau)
+    assert (result.verdict, result.bd_rate_pct) == ("REFUSED", None)
+    assert result.reason == (
+        "the akima curve leaves the measured points: it gives 10^-149 times the rate, where curves that rise through "
+        "these points give -28.52 % to +47.59 %"
+    )
+    assert set(result.rate_by_method) == {"pchip", "cubic"}
+    assert result.psnr_verdict == "WEAK"
+    assert "the sign depends on the interpolation" in result.psnr_reason
     refused = certified_bd([1, 2, 4, 8, 16], [30, 33, 36, 39, 42], [1, 2, 64, 65, 66], [30, 36, 36 + 1e-9, 39, 42])
     assert refused.verdict == "REFUSED"
     assert refused.bd_rate_pct is None
