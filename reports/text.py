@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from typing import Any
 
+#: Characters of a name in a file name; a path component has 255 bytes at most.
+SLUG_LIMIT = 120
 #: What stands where there is no figure.
 MISSING = "\N{EN DASH}"
 #: A real minus; renderers that want ASCII translate it.
@@ -18,10 +21,13 @@ def is_missing(value: Any) -> bool:
 
 
 def number(value: Any) -> float | None:
-    """A finite float, or None for what is missing or infinite."""
-    if is_missing(value) or isinstance(value, str):
+    """A finite float, or None for what is missing, infinite or no number."""
+    if is_missing(value) or isinstance(value, str | bytes):
         return None
-    result = float(value)
+    try:
+        result = float(value)
+    except (TypeError, ValueError, OverflowError):  # a list, say, or an integer beyond the floats
+        return None
     return result if math.isfinite(result) else None
 
 
@@ -87,10 +93,13 @@ def listed(items: list[str]) -> str:
 
 
 def slug(text: str) -> str:
-    """A name safe in file names, HTML ids and LaTeX labels."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "unnamed"
+    """A name safe in file names, HTML ids and LaTeX labels, of at most `SLUG_LIMIT` characters."""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "unnamed"
+    return safe if len(safe) <= SLUG_LIMIT else f"{safe[: SLUG_LIMIT - 9]}-{zlib.crc32(safe.encode()):08x}"
 
 
 def natural_key(text: str) -> list[Any]:
     """Sort key that puts r2 before r10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
+    parts = re.split(r"([0-9]+)", text)
+    # A number compares by its length, then by its digits: no integer is made of what may be thousands of them.
+    return [(len(part.lstrip("0")), part.lstrip("0")) if i % 2 else part for i, part in enumerate(parts)]
