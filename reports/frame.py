@@ -232,8 +232,8 @@ def unavailable_codecs(rows: pd.DataFrame, provenance: Mapping[str, Any]) -> dic
 def applicable(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of jobs that were there to do: without codecs that are not here, or do not code this kind of cloud.
 
-    Neither is a failure.  `unavailable_codecs` and `not_applicable` tell of them.  Adds `skipped`: the rates that a codec does not apply to on the cloud of a row, so that it can be finished without
-    them.
+    Neither is a failure; `unavailable_codecs` and `not_applicable` tell of them.  Adds `skipped`: the rates that a
+    codec does not apply to on the cloud of a row, so that it can be finished without them.
     """
     skipped: dict[tuple[str, str, str], list[str]] = {}
     for codec, dataset, cloud, rate, status in zip(

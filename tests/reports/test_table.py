@@ -16,7 +16,6 @@ from pccbench.reports.tables import (
     mean_table,
     rate_table,
     summary_table,
-    unavailable_table,
 )
 
 LONGDRESS, LOOT = "longdress_vox10_1300", "loot_vox10_1200"
@@ -179,4 +178,3 @@ def test_failures_and_unavailable(troubled_rows):
     assert [row[0].text for row in table.rows] == ["G-PCC trisoup", "Draco"]
     assert cell(table, ["G-PCC trisoup"], "reason").text == "tmc3 was killed by signal 11 (SIGSEGV)"
     assert "segmentation fault" in cell(table, ["G-PCC trisoup"], "stderr").text
-    assert unavailable_table({"pcgcv2": "needs X"}).rows[0][1].text == "needs X"
