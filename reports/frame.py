@@ -497,7 +497,7 @@ def for_csv(table: pd.DataFrame) -> pd.DataFrame:
     """The table with cells and headings that a spreadsheet shows and does not run."""
     table = table.copy()
     for key in table.columns:
-        if table[key].dtype == object:
+        if not pd.api.types.is_numeric_dtype(table[key].dtype):
             table[key] = pd.Series([csv_cell(value) for value in table[key]], index=table.index, dtype=object)
     return table.rename(columns=csv_cell)
 

@@ -242,7 +242,7 @@ def _lead(frame: pd.DataFrame, provenance: Mapping[str, Any]) -> str:
     alone = (
         "sealed processes that had nothing else" if _is_sealed(frame) else "processes that were given nothing else"
     )
-    text = f"{few(titles, 12)} on {few(clouds, 6)}: real bitstreams, decoded by {alone}."
+    text = f"{few(titles, 12)} on {few(clouds, 6)}: real bitstreams, decoded by {alone} nothing else."
     missing = sum(map(len, _missing(provenance).values()))
     if missing:
         text += (

@@ -185,6 +185,12 @@ def secondary_plot(rows: pd.DataFrame, dataset: str, cloud: str, name: str) -> P
     return Plot(name, f"{cloud}: density and normals", caption, figure, tips)
 
 
+def _on_log_axis(value: Any) -> float | None:
+    """A number that a logarithmic axis can hold beside others; what is smaller or larger was not measured."""
+    known = number(value)
+    return known if known is not None and 1e-12 < known < 1e12 else None
+
+
 def _short(title: str) -> str:
     """A title for a legend; matplotlib leaves out what begins with an underscore."""
     text = cut(title, _TITLE_LIMIT)
@@ -234,7 +240,7 @@ def _measured(
     for codec, title in titles.items():
         points = []
         for row in jobs:
-            rate, quality = number(row["rate_bpp"]), number(row[column])
+            rate, quality = _on_log_axis(row["rate_bpp"]), number(row[column])
             if row["codec"] == codec and rate and quality is not None:
                 points.append((rate, quality, row["row_id"]))
         if not points:
@@ -262,7 +268,7 @@ def _finish_rd(axis: Axes, jobs: Sequence[Mapping[str, Any]], metric: str, style
     edge = axis.get_xaxis_transform()
     marked = False
     for row in jobs:
-        rate, color = number(row["rate_bpp"]), styles[row["codec"]].color
+        rate, color = _on_log_axis(row["rate_bpp"]), styles[row["codec"]].color
         if rate and is_lossless(row, metric) and low <= rate <= 3 * high:
             axis.plot([rate], [1], marker="v", markersize=7, color=color, transform=edge, clip_on=False, zorder=5)
             marked = True
@@ -351,8 +357,9 @@ def cost_plot(rows: pd.DataFrame, name: str) -> Plot | None:
 def _cost_row(axis: Axes, rows: pd.DataFrame, position: int, column: str, style: CodecStyle) -> None:
     values = []
     for value, points in zip(map(number, rows[column]), map(number, rows["points_in"]), strict=True):
-        if value is not None and value > 0 and points:
-            values.append(1e6 * value / points if column.endswith("_s") else value)
+        if value is not None and points:
+            shown = _on_log_axis(1e6 * value / points if column.endswith("_s") else value)
+            values += [] if shown is None else [shown]
     if not values:
         return
     axis.scatter(values, [position] * len(values), s=16, color=style.color, alpha=0.45, linewidths=0, zorder=3)

@@ -183,10 +183,8 @@ def _method(bd: pd.DataFrame) -> str:
 def _over(common: Sequence[str]) -> str:
     if not common:
         return "No cloud was finished by every compared codec, so there is no mean."
-    return (
-        f"Means are over what every compared codec finished: {listed(list(common))}; where a BD figure of one of "
-        "these is refused, its mean is over the others and says of how many."
-    )
+    text = f"Means are over what every compared codec finished: {few(list(common))}"
+    return f"{text}; where a figure is refused on some of these, over the others." if len(common) > 1 else f"{text}."
 
 
 def certificate_table(rows: pd.DataFrame, bd: pd.DataFrame, anchor: str, dataset: str, metric: str) -> Table:
