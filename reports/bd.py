@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -108,13 +108,11 @@ def default_anchors(frame: pd.DataFrame, anchor: str | None) -> list[str]:
     return anchors
 
 
-#: Why a codec has no figure on a cloud that it does not code: (codec, data set, cloud) -> reason.
-Skipped = Mapping[tuple[str, str, str], str]
+#: Clouds that a codec does not code, at some rate or at all: (codec, data set, cloud).
+Skipped = Collection[tuple[str, str, str]]
 
 
-def bd_table(
-    frame: pd.DataFrame, anchors: Sequence[str], certify: Certify, skipped: Skipped | None = None
-) -> pd.DataFrame:
+def bd_table(frame: pd.DataFrame, anchors: Sequence[str], certify: Certify, skipped: Skipped = ()) -> pd.DataFrame:
     """BD-rate and BD-PSNR of every codec against each anchor, one row a figure, with the certificate in columns.
 
     Of each data set there is, beside its clouds, a row `mean` (mean of the clouds' figures, over the clouds that
@@ -125,7 +123,7 @@ def bd_table(
         frame: prepared rows of one passport.
         anchors: codecs to compare with.
         certify: computes one figure; where it fails, that figure is REFUSED with the reason.
-        skipped: what `frame.not_applicable` tells.
+        skipped: where a codec does not code the cloud and has no figure (`frame.not_applicable`).
 
     Raises:
         MixedPassportsError: the rows are of several passports.
@@ -139,7 +137,7 @@ def bd_table(
         for dataset in dict.fromkeys(dataset for dataset, _ in clouds_of(frame)):
             rows = frame[frame["dataset"] == dataset]
             if anchor in set(ok(rows)["codec"]):
-                records += _of_dataset(rows, dataset, anchor, certify, skipped or {})
+                records += _of_dataset(rows, dataset, anchor, certify, skipped)
     return pd.DataFrame(records, columns=list(COLUMNS))
 
 
@@ -154,14 +152,13 @@ class _Pair:
 
 @dataclass(frozen=True)
 class _Ran:
-    """What a codec did on one cloud; `why` it did nothing, where that is known."""
+    """What a codec did on one cloud."""
 
     rates_bpp: list[float | None]
     psnr_db: Mapping[str, list[float | None]]
     n_ok: int
     n_total: int
     flags: list[str]
-    why: str = ""
 
 
 _NOT_RUN = _Ran([], {metric: [] for metric in METRICS}, 0, 0, [])
@@ -184,10 +181,9 @@ def _of_dataset(
             head: dict[str, Any] = {"anchor": anchor, "codec": codec, "dataset": dataset, "metric": metric}
             per_cloud = {}
             for _, cloud in clouds_of(rows):
-                base, test = (
-                    ran.get((name, cloud)) or replace(_NOT_RUN, why=skipped.get((name, dataset, cloud), ""))
-                    for name in (anchor, codec)
-                )
+                if any((name, dataset, cloud) in skipped and (name, cloud) not in ran for name in (anchor, codec)):
+                    continue  # one of the two does not code this kind of cloud, which is said once and elsewhere
+                base, test = (ran.get((name, cloud), _NOT_RUN) for name in (anchor, codec))
                 per_cloud[cloud] = {**head, "cloud": cloud, **_of_cloud(base, test, pair, certify)}
                 yield per_cloud[cloud]
             head |= {
@@ -221,8 +217,8 @@ def _of_cloud(anchor: _Ran, test: _Ran, pair: _Pair, certify: Certify) -> dict[s
     counts = {"n_ok": test.n_ok, "n_total": test.n_total, "flags": ", ".join(test.flags)}
     for name, ran in ((pair.anchor, anchor), (pair.codec, test)):
         if not ran.n_ok:
-            why = "no job succeeded" if ran.n_total else ran.why or "was not run"
-            return {**counts, **_refusal(f"{name}: {why} on this cloud" if not ran.why else f"{name}: {why}")}
+            why = "no job succeeded" if ran.n_total else "was not run"
+            return {**counts, **_refusal(f"{name}: {why} on this cloud")}
     curves = (anchor.rates_bpp, anchor.psnr_db[pair.metric], test.rates_bpp, test.psnr_db[pair.metric])
     return _with_flags({**counts, **_certified(certify, curves)}, {pair.codec: test.flags, pair.anchor: anchor.flags})
 

@@ -246,11 +246,10 @@ def applicable(frame: pd.DataFrame) -> pd.DataFrame:
     return kept.assign(skipped=pd.Series([tuple(skipped.get(place, ())) for place in places], dtype=object))
 
 
-def not_applicable(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
-    """(codec, data set, cloud) -> why the codec does not code this kind of cloud, at one rate or at all."""
+def not_applicable(frame: pd.DataFrame) -> set[tuple[str, str, str]]:
+    """(codec, data set, cloud) where the codec does not code this kind of cloud, at some rate or at all."""
     mine = frame[frame["status"] == NOT_APPLICABLE]
-    places = zip(mine["codec"], mine["dataset"], mine["cloud"], strict=True)
-    return dict(zip(places, mine["reason"], strict=True))
+    return set(zip(mine["codec"], mine["dataset"], mine["cloud"], strict=True))
 
 
 def _canonical(value: Mapping[str, Any]) -> str:

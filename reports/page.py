@@ -239,9 +239,7 @@ def _missing(provenance: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
 def _lead(frame: pd.DataFrame, provenance: Mapping[str, Any]) -> str:
     clouds = [cloud for _, cloud in clouds_of(frame)]
     titles = [title_of(frame, codec) for codec in codecs_of(frame)]
-    alone = (
-        "sealed processes that had nothing else" if _is_sealed(frame) else "processes that were given nothing else"
-    )
+    alone = "sealed processes that had" if _is_sealed(frame) else "processes that were given"
     text = f"{few(titles, 12)} on {few(clouds, 6)}: real bitstreams, decoded by {alone} nothing else."
     missing = sum(map(len, _missing(provenance).values()))
     if missing:

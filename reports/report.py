@@ -121,7 +121,7 @@ def _plain_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def make_part(section: Section, anchors: Sequence[str], certify: Certify, skipped: Skipped | None = None) -> Part:
+def make_part(section: Section, anchors: Sequence[str], certify: Certify, skipped: Skipped = ()) -> Part:
     """Tables and plots of the rows of one passport."""
     rows = section.rows
     datasets = list(dict.fromkeys(dataset for dataset, _ in clouds_of(rows)))

@@ -553,7 +553,7 @@ def failures_table(rows: pd.DataFrame) -> Table:
         for row in records(failed)
     ]
     caption = (
-        f"{plural(len(failed), 'job')} did not succeed: {count_failures(rows)}. None of their figures enters a curve "
+        f"{plural(len(failed), 'job')} did not succeed: {count_failures(rows)}. No figure of theirs enters a curve "
         f"or a mean. {count_ok(rows)}."
     )
     return Table("Failures", caption, columns, cells, name="failures")
