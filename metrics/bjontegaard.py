@@ -600,7 +600,7 @@ def _size(kind: _Kind, value: float) -> str:
     """An integral as a figure with its unit; percent beyond belief as a factor."""
     figure = kind.figure(value)
     if kind is _BD_RATE and not -99.99 < figure < 1e5:
-        return f"10^{value:.3g} times the rate"
+        return f"10^{value:.0f} times the rate"
     return kind.text(figure) if abs(figure) < 1e5 else f"{figure:+.3g} dB"
 
 

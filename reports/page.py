@@ -319,7 +319,10 @@ def _notices(
     """What a reader must know before believing a figure."""
     notices = [notice for codec in codecs_of(frame) for notice in _flag_notices(frame, codec)]
     failed = len(frame) - len(ok(frame))
-    absent = [f"{codec} ({reason})" if reason else codec for codec, reason in unavailable.items()]
+    by_reason: dict[str, list[str]] = {}
+    for codec, reason in unavailable.items():
+        by_reason.setdefault(reason, []).append(codec)
+    absent = [f"{listed(codecs)} ({why})" if why else listed(codecs) for why, codecs in by_reason.items()]
     unsealed = int((_decoded(frame)["seal"] == "none").sum())
     undrawn = [text for part in parts for text in part.undrawn]
     conditional = [

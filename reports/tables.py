@@ -180,11 +180,12 @@ def _method(bd: pd.DataFrame) -> str:
     return listed(methods) or "no"
 
 
-def _over(common: Sequence[str]) -> str:
+def _over(common: Sequence[str], *, of_bd: bool = True) -> str:
     if not common:
         return "No cloud was finished by every compared codec, so there is no mean."
     text = f"Means are over what every compared codec finished: {few(list(common))}"
-    return f"{text}; where a figure is refused on some of these, over the others." if len(common) > 1 else f"{text}."
+    some = of_bd and len(common) > 1
+    return f"{text}; where a figure is refused on some of these, over the others." if some else f"{text}."
 
 
 def certificate_table(rows: pd.DataFrame, bd: pd.DataFrame, anchor: str, dataset: str, metric: str) -> Table:
@@ -250,7 +251,7 @@ def _certificate_row(record: Mapping[str, Any], titles: Mapping[str, str], metho
     if cloud == MEAN and number(record["n_finished"]):
         cloud = f"mean of {plural(int(record['n_finished']), 'cloud')}"
     elif cloud == MEAN_CURVE:
-        cloud = f"curve averaged over {plural(int(record['n_finished']), 'cloud')}"
+        cloud = "mean curve"
     return [
         _words(titles, record["codec"]),
         text_cell(cloud),
@@ -500,7 +501,7 @@ def mean_table(rows: pd.DataFrame, dataset: str) -> Table | None:
     columns = [_RD_COLUMNS[0], _RD_COLUMNS[1], *_RD_COLUMNS[3:-1]]
     caption = (
         f"Mean over {plural(len(common), 'cloud')} of {dataset}: rate is the mean of bits per point, PSNR the mean "
-        f"of decibels. {_over(common)} {count_ok(rows)}."
+        f"of decibels. {_over(common, of_bd=False)} {count_ok(rows)}."
     )
     return Table(f"Mean of {dataset}", caption, columns, cells, name=f"rates-{dataset}-mean")
 
@@ -586,10 +587,11 @@ def not_applicable_table(everything: pd.DataFrame) -> Table | None:
         return None
     titles = _titles(everything)
     groups: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
-    for (codec, dataset, cloud), rows in mine.groupby(["codec", "dataset", "cloud"], sort=False):
-        others = everything[(everything["codec"] == codec) & (everything["status"] != NOT_APPLICABLE)]
-        rates = tuple(rows["rate"]) if len(of_cloud(others, dataset, cloud)) else ()
-        groups.setdefault((codec, rows["reason"].iloc[-1], rates), []).append(cloud)
+    for codec, dataset, cloud in dict.fromkeys(zip(mine["codec"], mine["dataset"], mine["cloud"], strict=True)):
+        rows = of_cloud(everything[everything["codec"] == codec], dataset, cloud)
+        skipped = rows[rows["status"] == NOT_APPLICABLE]
+        rates = tuple(skipped["rate"]) if len(skipped) < len(rows) else ()
+        groups.setdefault((codec, skipped["reason"].iloc[-1], rates), []).append(cloud)
     columns = [Column(title, numeric=False) for title in ("codec", "rates", "clouds", "reason")]
     cells = [
         [_words(titles, codec), text_cell(listed(list(rates)) or "all"), text_cell(few(clouds)), text_cell(reason)]
