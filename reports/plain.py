@@ -50,6 +50,8 @@ def cut(text: str, limit: int = TEXT_LIMIT) -> str:
 
 def line(value: Any, limit: int = TEXT_LIMIT) -> str:
     """Any value as one line of text; empty for None and NaN."""
+    if isinstance(value, str) and len(value) <= limit and value.isascii() and value.isprintable():
+        return " ".join(value.split())  # nearly all text there is
     text = value[: 2 * limit] if isinstance(value, str) else words(plain(value, limit), limit)
     text = visible(re.sub(r"[ \t\r\n]+", " ", text.strip(" \t\r\n")))
     return cut(text + CUT if isinstance(value, str) and len(value) > 2 * limit else text, limit)
@@ -77,12 +79,14 @@ def plain(value: Any, limit: int = TEXT_LIMIT, depth: int = 0) -> Any:
 
 
 def _scalar(value: Any, limit: int) -> Any:
+    if value is None or type(value) is bool:
+        return value
+    if isinstance(value, str):
+        return line(value, limit)
     if hasattr(value, "item") and not getattr(value, "ndim", 0):  # of numpy
         value = value.item()
     if type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and not math.isfinite(value)):
         return None
-    if isinstance(value, str):
-        return line(value, limit)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**63:
         return "an integer beyond 64 bits"
     return value if value is None or isinstance(value, bool | int | float) else type(value).__name__
