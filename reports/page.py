@@ -402,11 +402,13 @@ def _lossless(rows: pd.DataFrame, codecs: Sequence[str]) -> str:
     best = {}
     for codec in codecs:
         mine = done[done["codec"] == codec]
-        if len(mine) and codec != "raw":
-            best[codec] = {
-                (dataset, cloud): float(rate)
-                for dataset, cloud, rate in zip(mine["dataset"], mine["cloud"], mine["rate_bpp"], strict=True)
-            }
+        rates = {
+            (dataset, cloud): rate
+            for dataset, cloud, value in zip(mine["dataset"], mine["cloud"], mine["rate_bpp"], strict=True)
+            if (rate := number(value)) is not None and rate > 0
+        }
+        if rates and codec != "raw":
+            best[codec] = rates
     common = set.intersection(*map(set, best.values())) if best else set()
     if len(best) < 2 or not common:
         return ""

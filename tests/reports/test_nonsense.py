@@ -234,3 +234,13 @@ def test_helpers_take_any_text():
     assert [number(value) for value in ([], {}, "1", 10**400, 1e300, b"1")] == [None] * 6
     assert len(slug("x" * 5000)) <= 120
     assert slug("x" * 5000) != slug("x" * 5001)
+
+
+def test_findings_without_figures(rows, change):
+    from pccbench.reports.bd import COLUMNS
+    from pccbench.reports.page import findings
+
+    odd = change(rows, lambda f: f["lossless"] & (f["codec"] == "octree"), rate_bpp=None)
+    odd = change(odd, lambda f: f["lossless"] & (f["codec"] == "draco"), rate_bpp=0.0, encode_s="soon", points_in=0)
+    sentences = findings(prepare(odd), pd.DataFrame(columns=COLUMNS), [])
+    assert not any(sentence.startswith("Lossless") for sentence in sentences)
