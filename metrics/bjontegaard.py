@@ -3,14 +3,20 @@
 The `bjontegaard` package (Herglotz et al., "Beyond Bjøntegaard", ICIP 2022) interpolates and integrates; this
 module decides which points it may see, over which interval, and whether the outcome deserves belief.  Nothing is
 extrapolated: BD-rate is the mean difference of log rate over the qualities that both curves reach, BD-PSNR the
-mean difference of quality over the log rates that both reach.
+mean difference of quality over the log rates that both reach.  The two are figures of their own: each is judged by
+the same tests in its own direction, and each has a verdict.
+
+A measured point and the curve drawn through the points are two things.  The points are made to rise by dropping
+those that a cheaper and better one dominates; the curve drawn through rising points may still fall between them,
+which the reason then says in these words.
 """
 
 from __future__ import annotations
 
 import math
+import reprlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -29,21 +35,27 @@ METHODS: tuple[Method, ...] = ("akima", "pchip", "cubic")
 #: Points that a method needs: the cubic is one least-squares polynomial of degree 3, the others are piecewise.
 _POINTS_NEEDED: Mapping[str, int] = {"akima": 2, "pchip": 2, "cubic": 4}
 
+#: Rates and qualities outside of these are no measurements in any unit, and would overflow what is made of them.
+_RATE_LIMITS = (1e-100, 1e100)
+_QUALITY_LIMIT = 1e9
+
 _Array = npt.NDArray[np.float64]
 
 
 class CurveError(MetricError):
-    """The arguments are no rate-quality curve at all: lengths differ, or a name is unknown."""
+    """The arguments are no rate-quality curve: no numbers, of different lengths, or with an unknown method."""
 
 
 @dataclass(frozen=True)
 class Thresholds:
     """When a figure is believed.  What fails one of these is WEAK: printed, with the reason beside it.
 
+    Each holds for both figures, along quality for BD-rate and along log rate for BD-PSNR.
+
     The values are ours; each is placed between cases that practice accepts and cases that it regrets.
 
     Attributes:
-        min_overlap: overlap of the quality ranges, as a fraction of their union.  PCGCv2 against G-PCC octree has
+        min_overlap: overlap of the ranges, as a fraction of their union.  PCGCv2 against G-PCC octree has
             0.4, a learned codec that begins where octree is half-way up has 0.2, and the notorious 2 % of
             pcc_geo_cnn_v2 c4-ws must fail.
         min_overlap_of_narrower: the same as a fraction of the narrower range: at least a third of one codec's
@@ -52,11 +64,21 @@ class Thresholds:
             is the interpolator's invention.
         min_curve_points: points of each curve; Bjøntegaard's method (VCEG-M33) was defined on four.
         max_dominated: share of a curve's points that may be dropped as dominated by cheaper and better ones.
-        max_spread: disagreement of the interpolating methods allowed, in log rate (0.01 is 1 % of rate) ...
+        max_spread: disagreement of the interpolating methods allowed in BD-rate, in natural log of
+            rate (0.01 is 1 % of rate) ...
+        max_spread_db: ... and in BD-PSNR, in dB ...
         max_spread_of_effect: ... or as a share of the effect itself, whichever is more.
         max_dip: fall of rate allowed along the drawn curve where quality rises, as a share of rate; akima dips
             a little beside steep stretches, which the spread would show if it mattered.
-        sign_floor_pct: methods that disagree about the sign matter only above this size of BD-rate.
+        max_dip_db: fall of quality allowed along the drawn curve where rate rises, in dB.
+        sign_floor_pct: methods that disagree about the sign matter only above this size of BD-rate ...
+        sign_floor_db: ... and of BD-PSNR.
+        max_rate_factor: a codec that needs more than this many times another's rate at equal quality is no finding
+            but an artefact of the points; what exceeds it is REFUSED ...
+        max_bd_psnr_db: ... and so is a larger difference of quality at equal rate.
+
+    The limits in dB are those of rate carried over by the slope of G-PCC octree on longdress: 12 dB for ten times the
+    rate, so that 1 % of rate is 0.05 dB.
     """
 
     min_overlap: float = 0.10
@@ -65,9 +87,14 @@ class Thresholds:
     min_curve_points: int = 4
     max_dominated: float = 1 / 3
     max_spread: float = 0.01
+    max_spread_db: float = 0.05
     max_spread_of_effect: float = 0.10
     max_dip: float = 0.01
+    max_dip_db: float = 0.05
     sign_floor_pct: float = 0.1
+    sign_floor_db: float = 0.005
+    max_rate_factor: float = 10_000.0
+    max_bd_psnr_db: float = 100.0
 
 
 DEFAULT_THRESHOLDS = Thresholds()
@@ -127,20 +154,23 @@ class BDResult:
         bd_rate_pct: mean difference of rate at equal quality, in percent; negative when the test is cheaper.
             None when refused.
         bd_psnr_db: mean difference of quality at equal rate, in the unit of the quality; positive when the test is
-            better.  None when refused, or when the curves share no rate.
+            better.  None when refused.
         method: the interpolation of the two figures above.
-        verdict: OK, WEAK (doubtful: see the reason) or REFUSED (no figure).
+        verdict: of BD-rate: OK, WEAK (doubtful: see the reason) or REFUSED (no figure).
         reason: why not OK, one line; empty when OK.
+        psnr_verdict: of BD-PSNR, by the same tests along the other axis.
+        psnr_reason: why BD-PSNR is not OK, one line; empty when OK.
         quality: the common interval of quality, over which BD-rate is taken; None when a curve has no points.
         rate: the common interval of rate (linear ends, fractions of log rate), for BD-PSNR.
         anchor_range, test_range: lowest and highest quality of each curve.
         anchor_points, test_points: points of each curve that were used.
-        anchor_monotone, test_monotone: whether the curve as measured rises strictly in quality with rate.
+        anchor_monotone, test_monotone: whether the points as measured rise strictly in quality with rate.
+        anchor_drawn_rises, test_drawn_rises: whether the curve of `method` drawn through the points that were used
+            rises along quality over the common interval; None where none was drawn.
         dropped: points that were not used, with the reasons.
         rate_by_method, psnr_by_method: the figures of every method that could be computed.
         spread_pct: largest minus smallest BD-rate of the methods, in points of percent; None below two methods.
         spread_db: the same for BD-PSNR.
-        psnr_reason: why `bd_psnr_db` is missing although BD-rate is there, or doubtful; empty otherwise.
     """
 
     bd_rate_pct: float | None
@@ -148,6 +178,8 @@ class BDResult:
     method: Method
     verdict: Verdict
     reason: str = ""
+    psnr_verdict: Verdict = "REFUSED"
+    psnr_reason: str = ""
     quality: Overlap | None = None
     rate: Overlap | None = None
     anchor_range: tuple[float, float] | None = None
@@ -156,12 +188,13 @@ class BDResult:
     test_points: int = 0
     anchor_monotone: bool = True
     test_monotone: bool = True
+    anchor_drawn_rises: bool | None = None
+    test_drawn_rises: bool | None = None
     dropped: tuple[DroppedPoint, ...] = ()
     rate_by_method: Mapping[str, float] = field(default_factory=dict)
     psnr_by_method: Mapping[str, float] = field(default_factory=dict)
     spread_pct: float | None = None
     spread_db: float | None = None
-    psnr_reason: str = ""
 
     @property
     def overlap(self) -> float:
@@ -170,7 +203,7 @@ class BDResult:
 
     @property
     def monotone(self) -> bool:
-        """Whether both curves were monotone as measured."""
+        """Whether the points of both curves rose as measured."""
         return self.anchor_monotone and self.test_monotone
 
 
@@ -190,6 +223,9 @@ def certified_bd(
     cannot enter an integral), when it repeats another, or when another point costs no more and is no worse (Pareto
     front: a curve must be a function, and an encoder would never choose that point).
 
+    Whatever the numbers are, the answer is a verdict: a figure that cannot be computed, that no rising curve through
+    the points could have, or that is out of all proportion, is REFUSED with its reason.
+
     Args:
         anchor_rate: (n,) rate of the anchor, in any positive unit; None or NaN where it is missing.
         anchor_quality: (n,) quality of the anchor in dB, higher is better; None or infinity where it is lossless.
@@ -199,15 +235,20 @@ def certified_bd(
         thresholds: when a figure is WEAK.
 
     Raises:
-        CurveError: rates and qualities differ in number, or the method is unknown.
+        CurveError: the arguments are no sequences of numbers, rates and qualities differ in number, or the method is
+            unknown.
 
     Example:
         >>> result = certified_bd([1, 2, 4, 8], [30, 33, 36, 39], [0.5, 1, 2, 4], [30, 33, 36, 39])
-        >>> result.verdict, round(result.bd_rate_pct, 6), round(result.bd_psnr_db, 6)
-        ('OK', -50.0, 3.0)
+        >>> result.verdict, round(result.bd_rate_pct, 6)
+        ('OK', -50.0)
+        >>> result.psnr_verdict, round(result.bd_psnr_db, 6)
+        ('OK', 3.0)
     """
-    if method not in METHODS:
-        raise CurveError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if not isinstance(method, str) or method not in METHODS:
+        raise CurveError(f"method must be one of {', '.join(METHODS)}, got {reprlib.repr(method)}")
+    if not isinstance(thresholds, Thresholds):
+        raise CurveError(f"thresholds must be Thresholds, got {reprlib.repr(thresholds)}")
     anchor = _Curve.of("anchor", anchor_rate, anchor_quality)
     test = _Curve.of("test", test_rate, test_quality)
     common: dict[str, Any] = {
@@ -222,41 +263,27 @@ def certified_bd(
     }
     for curve in (anchor, test):
         if len(curve) < 2:
-            return _refused(curve.too_short(), **common)
-    quality = _overlap(anchor.quality, test.quality)
-    rate = _overlap(anchor.log_rate, test.log_rate, as_rate=True)
-    common |= {"quality": quality, "rate": rate}
-    if quality.is_empty:
-        shared = "no more than one quality" if quality.high == quality.low else "no quality"
-        ranges = f"anchor {_span(anchor.quality)}, test {_span(test.quality)}"
-        return _refused(f"the curves share {shared}: {ranges}", **common)
-
-    log_ratios = _bd_by_method(anchor, test, along="quality")
-    by_method = {name: 100 * (10**value - 1) for name, value in log_ratios.items() if abs(value) < 300}
-    if method not in by_method:
-        return _refused(_uncomputable(method, anchor, test), rate_by_method=by_method, **common)
-    psnr, psnr_reason = _bd_psnr(anchor, test, rate, method, thresholds)
-    doubts = [
-        *_doubts_of_curves(anchor, test, thresholds),
-        *_doubts_of_overlap(quality, anchor, test, thresholds),
-        *_doubts_of_methods(
-            {name: log_ratios[name] for name in by_method},
-            method,
-            thresholds,
-            interpolating=_interpolating(anchor, test, method),
-        ),
-        *_doubts_of_shape(anchor, test, quality, method, limits=thresholds),
-    ]
+            reason = curve.too_short()
+            return BDResult(None, None, verdict="REFUSED", reason=reason, psnr_reason=reason, **common)
+    # What overflows here is found by looking at the outcome; a warning would reach the user without a place.
+    with np.errstate(all="ignore"):
+        of_rate = _judge(_BD_RATE, anchor, test, method, thresholds)
+        of_psnr = _judge(_BD_PSNR, anchor, test, method, thresholds)
     return BDResult(
-        bd_rate_pct=by_method[method],
-        bd_psnr_db=psnr.get(method),
-        verdict="WEAK" if doubts else "OK",
-        reason="; ".join(doubts),
-        rate_by_method=by_method,
-        psnr_by_method=psnr,
-        spread_pct=_spread(by_method),
-        spread_db=_spread(psnr),
-        psnr_reason=psnr_reason,
+        bd_rate_pct=of_rate.value,
+        verdict=of_rate.verdict,
+        reason=of_rate.reason,
+        quality=of_rate.overlap,
+        rate_by_method=of_rate.by_method,
+        spread_pct=of_rate.spread,
+        anchor_drawn_rises=of_rate.drawn_rises.get("anchor"),
+        test_drawn_rises=of_rate.drawn_rises.get("test"),
+        bd_psnr_db=of_psnr.value,
+        psnr_verdict=of_psnr.verdict,
+        psnr_reason=of_psnr.reason,
+        rate=of_psnr.overlap,
+        psnr_by_method=of_psnr.by_method,
+        spread_db=of_psnr.spread,
         **common,
     )
 
@@ -267,32 +294,34 @@ class _Curve:
 
     name: CurveName
     rate: _Array
+    log_rate: _Array
     quality: _Array
     monotone: bool
     dropped: tuple[DroppedPoint, ...]
     n_given: int
 
     @classmethod
-    def of(cls, name: CurveName, rates: Sequence[Any] | _Array, qualities: Sequence[Any] | _Array) -> _Curve:
+    def of(cls, name: CurveName, rates: Any, qualities: Any) -> _Curve:
+        rates, qualities = _numbers(rates, f"the {name}'s rates"), _numbers(qualities, f"the {name}'s qualities")
         if len(rates) != len(qualities):
             raise CurveError(f"the {name} has {len(rates)} rates but {len(qualities)} qualities")
-        points: list[tuple[float, float, int]] = []
+        points: list[tuple[float, float, float, int]] = []
         dropped: list[DroppedPoint] = []
-        for index, (raw_rate, raw_quality) in enumerate(zip(rates, qualities, strict=True)):
-            rate, quality = _number(raw_rate), _number(raw_quality)
+        for index, (rate, quality) in enumerate(zip(rates, qualities, strict=True)):
             fault = _fault(rate, quality)
             if fault:
                 dropped.append(DroppedPoint(name, index, rate, quality, fault))
             else:
                 assert rate is not None and quality is not None  # noqa: S101  # _fault has refused None
-                points.append((rate, quality, index))
-        # Cheapest first and, at one rate, best first: a point is on the front when it beats all before it.
-        points.sort(key=lambda point: (point[0], -point[1], point[2]))
-        kept: list[tuple[float, float, int]] = []
-        for rate, quality, index in points:
+                points.append((math.log10(rate), quality, rate, index))
+        # Cheapest first and, at one rate, best first: a point is on the front when it beats all before it.  Rates are
+        # compared as the logarithms that are interpolated: two that these do not tell apart are one rate.
+        points.sort(key=lambda point: (point[0], -point[1], point[3]))
+        kept: list[tuple[float, float, float, int]] = []
+        for log_rate, quality, rate, index in points:
             if kept and quality <= kept[-1][1]:
-                best_rate, best_quality, best_index = kept[-1]
-                same = rate == best_rate and quality == best_quality
+                best_log, best_quality, best_rate, best_index = kept[-1]
+                same = log_rate == best_log and quality == best_quality
                 why = (
                     f"repeats point {best_index}"
                     if same
@@ -300,10 +329,11 @@ class _Curve:
                 )
                 dropped.append(DroppedPoint(name, index, rate, quality, why, dominated=not same))
             else:
-                kept.append((rate, quality, index))
+                kept.append((log_rate, quality, rate, index))
         return cls(
             name=name,
-            rate=np.array([point[0] for point in kept], dtype=np.float64),
+            rate=np.array([point[2] for point in kept], dtype=np.float64),
+            log_rate=np.array([point[0] for point in kept], dtype=np.float64),
             quality=np.array([point[1] for point in kept], dtype=np.float64),
             monotone=not any(point.dominated for point in dropped),
             dropped=tuple(sorted(dropped, key=lambda point: point.index)),
@@ -312,10 +342,6 @@ class _Curve:
 
     def __len__(self) -> int:
         return len(self.rate)
-
-    @property
-    def log_rate(self) -> _Array:
-        return np.log10(self.rate)
 
     @property
     def range(self) -> tuple[float, float] | None:
@@ -334,84 +360,264 @@ class _Curve:
         return f"{text}, and 2 are needed"
 
 
-def _number(value: Any) -> float | None:
-    """A float, with None and NaN both None; infinities stay."""
-    if value is None:
+def _numbers(values: Any, what: str) -> list[float | None]:
+    """The values as floats, with None and NaN both None; infinities stay."""
+    if isinstance(values, str | bytes | bytearray | Mapping | Set) or not isinstance(values, Iterable):
+        raise CurveError(f"{what} must be a sequence of numbers, got {reprlib.repr(values)}")
+    try:
+        listed = list(values)
+    except TypeError:  # an array without dimensions
+        raise CurveError(f"{what} must be a sequence of numbers, got {reprlib.repr(values)}") from None
+    return [_number(value, index, what) for index, value in enumerate(listed)]
+
+
+_NO_NUMBERS = (str, bytes, bytearray, bool, np.bool_, complex, np.complexfloating)
+
+
+def _number(value: Any, index: int, what: str) -> float | None:
+    if value is None or value is np.ma.masked:
         return None
-    number = float(value)
-    return None if math.isnan(number) else number
+    if not isinstance(value, _NO_NUMBERS) and not np.ndim(value):
+        try:
+            number = float(value)
+        except OverflowError:  # an integer beyond the floats
+            return math.inf if value > 0 else -math.inf
+        except (TypeError, ValueError):
+            pass  # refused below, as all that is no number
+        else:
+            return None if math.isnan(number) else number
+    raise CurveError(f"{what} must be numbers, got {reprlib.repr(value)} at {index}")
 
 
 def _fault(rate: float | None, quality: float | None) -> str:
     """Why a point cannot be used; empty when it can."""
     if rate is None or math.isinf(rate):
         return "no rate"
-    if rate <= 0:
-        return "rate is zero" if rate == 0 else "rate is negative"
+    if not _RATE_LIMITS[0] <= rate <= _RATE_LIMITS[1]:
+        known = {0: "zero", -1: "negative"}.get(int(np.sign(rate)), f"{rate:.4g}, out of all proportion")
+        return f"rate is {known}"
     if quality is None:
         return "lossless or not measured"
-    if quality == math.inf:
-        return "lossless: infinite quality"
-    return "quality is minus infinity" if quality == -math.inf else ""
+    if math.isinf(quality):
+        return "lossless: infinite quality" if quality > 0 else "quality is minus infinity"
+    return "" if abs(quality) <= _QUALITY_LIMIT else f"quality {quality:.4g} is out of all proportion"
 
 
-def _overlap(anchor: _Array, test: _Array, *, as_rate: bool = False) -> Overlap:
-    """Common interval of two sorted arrays; for log rates, with its ends as rates."""
-    low, high = max(anchor[0], test[0]), min(anchor[-1], test[-1])
-    length = max(high - low, 0.0)
-    union = max(anchor[-1], test[-1]) - min(anchor[0], test[0])
-    return Overlap(
-        low=float(10**low if as_rate else low),
-        high=float(10**high if as_rate else high),
-        of_union=float(length / union),
-        of_anchor=float(length / (anchor[-1] - anchor[0])),
-        of_test=float(length / (test[-1] - test[0])),
-        anchor_points=int(((anchor >= low) & (anchor <= high)).sum()),
-        test_points=int(((test >= low) & (test <= high)).sum()),
-    )
+# --- one figure -----------------------------------------------------------------------------------------------------
 
 
-def _bd_by_method(anchor: _Curve, test: _Curve, *, along: Literal["quality", "rate"]) -> dict[str, float]:
-    """Mean of test minus anchor over the common interval, for each method that the points allow.
+@dataclass(frozen=True)
+class _Kind:
+    """One of the two figures: the axis it is taken along, and the units and limits that go with it.
 
-    Along quality the difference is of log10 rate, along (log10) rate it is of quality.
+    Attributes:
+        name: for the reasons.
+        along, across: what is integrated over, and what is integrated.
+        x, y: a curve's values of these two, strictly rising.
+        ends: a curve's values along the axis as a person reads them (rate, where `x` is its logarithm).
+        figure: an integral as the reported figure.
+        text: the figure with sign and unit.
+        spread: disagreement of methods allowed, in the unit of the integral.
+        dip: fall of the drawn curve allowed, in the unit of the integral.
+        sign_floor: size of the figure above which its sign matters.
+        largest: size of the integral above which it is out of all proportion ...
+        too_large: ... and what is said then.
     """
+
+    name: str
+    along: str
+    x: Callable[[_Curve], _Array]
+    y: Callable[[_Curve], _Array]
+    ends: Callable[[_Curve], _Array]
+    figure: Callable[[float], float]
+    text: Callable[[float], str]
+    spread: Callable[[Thresholds], float]
+    dip: Callable[[Thresholds], float]
+    sign_floor: Callable[[Thresholds], float]
+    largest: Callable[[Thresholds], float]
+    too_large: Callable[[float, Thresholds], str]
+
+
+_BD_RATE = _Kind(
+    name="BD-rate",
+    along="quality",
+    x=lambda curve: curve.quality,
+    y=lambda curve: curve.log_rate,
+    ends=lambda curve: curve.quality,
+    figure=lambda value: 100 * math.expm1(math.log(10) * value) if value < 300 else math.inf,
+    text=lambda figure: f"{figure:+.2f} %",
+    spread=lambda limits: limits.max_spread / math.log(10),
+    dip=lambda limits: math.log10(1 + limits.max_dip),
+    sign_floor=lambda limits: limits.sign_floor_pct,
+    largest=lambda limits: math.log10(limits.max_rate_factor),
+    too_large=lambda value, limits: (
+        f"the {'test' if value > 0 else 'anchor'} would need more than {limits.max_rate_factor:,.0f} times the rate "
+        f"of the {'anchor' if value > 0 else 'test'}, which is out of all proportion"
+    ),
+)
+_BD_PSNR = _Kind(
+    name="BD-PSNR",
+    along="rate",
+    x=lambda curve: curve.log_rate,
+    y=lambda curve: curve.quality,
+    ends=lambda curve: curve.rate,
+    figure=lambda value: value,
+    text=lambda figure: f"{figure:+.2f} dB",
+    spread=lambda limits: limits.max_spread_db,
+    dip=lambda limits: limits.max_dip_db,
+    sign_floor=lambda limits: limits.sign_floor_db,
+    largest=lambda limits: limits.max_bd_psnr_db,
+    too_large=lambda value, limits: (
+        f"a difference of {value:+.4g} dB at equal rate is more than {limits.max_bd_psnr_db:g} dB, which is out of "
+        "all proportion"
+    ),
+)
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """A figure with its verdict; fields as in `BDResult`."""
+
+    value: float | None
+    verdict: Verdict
+    reason: str
+    overlap: Overlap
+    by_method: Mapping[str, float] = field(default_factory=dict)
+    spread: float | None = None
+    drawn_rises: Mapping[CurveName, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The mean of test minus anchor over the common interval by one method, and the two curves that it drew."""
+
+    difference: float
+    curves: tuple[Callable[[_Array], _Array], Callable[[_Array], _Array]]
+
+
+def _judge(kind: _Kind, anchor: _Curve, test: _Curve, method: Method, limits: Thresholds) -> _Figure:
+    """One of the two figures of curves that have two points at least."""
+    overlap, low, high = _overlap(kind, anchor, test)
+
+    def refused(reason: str, by_method: Mapping[str, float] | None = None) -> _Figure:
+        others = {name: value for name, value in (by_method or {}).items() if name != method}
+        return _Figure(None, "REFUSED", reason, overlap, others, _spread(others))
+
+    if overlap.is_empty:
+        shared = f"no more than one {kind.along}" if overlap.high == overlap.low else f"no {kind.along}"
+        spans = f"anchor {_span(kind.ends(anchor))}, test {_span(kind.ends(test))}"
+        return refused(f"the curves share {shared}: {spans}")
+    drawn, faults = _draw(kind, anchor, test)
+    differences = {name: result.difference for name, result in drawn.items()}
+    by_method = {name: kind.figure(value) for name, value in differences.items()}
+    by_method = {name: value for name, value in by_method.items() if math.isfinite(value)}
+    if method not in drawn:
+        return refused(_uncomputable(method, anchor, test, faults.get(method, "")), by_method)
+    value = differences[method]
+    least, most = _possible(kind, anchor, test, low, high)
+    if not least <= value <= most:  # also where one of them is NaN
+        reason = (
+            f"the {method} curve leaves the measured points: it gives {_size(kind, value)}, where curves that rise "
+            f"through these points give {_size(kind, least)} to {_size(kind, most)}"
+        )
+        return refused(reason, by_method)
+    if abs(value) > kind.largest(limits):
+        return refused(kind.too_large(value, limits), by_method)
+    dips = _dips(kind, anchor, test, drawn[method], low, high)
+    rises = {name: dip <= kind.dip(limits) for name, dip in dips.items()}
+    doubts = [
+        *_doubts_of_curves(anchor, test, limits),
+        *_doubts_of_overlap(kind, overlap, anchor, test, limits),
+        *_doubts_of_methods(kind, differences, by_method, method, limits, _interpolating(anchor, test, method)),
+        *_doubts_of_shape(rises, anchor, test, method),
+    ]
+    verdict: Verdict = "WEAK" if doubts else "OK"
+    return _Figure(by_method[method], verdict, "; ".join(doubts), overlap, by_method, _spread(by_method), rises)
+
+
+def _overlap(kind: _Kind, anchor: _Curve, test: _Curve) -> tuple[Overlap, float, float]:
+    """The common interval for people, and its ends as integrated over."""
+    a, t = kind.x(anchor), kind.x(test)
+    low, high = float(max(a[0], t[0])), float(min(a[-1], t[-1]))
+    length = max(high - low, 0.0)
+    ends = kind.ends(anchor), kind.ends(test)
+    overlap = Overlap(
+        low=float(max(ends[0][0], ends[1][0])),
+        high=float(min(ends[0][-1], ends[1][-1])),
+        of_union=length / float(max(a[-1], t[-1]) - min(a[0], t[0])),
+        of_anchor=length / float(a[-1] - a[0]),
+        of_test=length / float(t[-1] - t[0]),
+        anchor_points=int(((a >= low) & (a <= high)).sum()),
+        test_points=int(((t >= low) & (t <= high)).sum()),
+    )
+    return overlap, low, high
+
+
+def _draw(kind: _Kind, anchor: _Curve, test: _Curve) -> tuple[dict[str, _Drawn], dict[str, str]]:
+    """What each method makes of the points, and why some make nothing of them."""
     import bjontegaard  # here, because it brings matplotlib
 
-    values: dict[str, float] = {}
+    drawn: dict[str, _Drawn] = {}
+    faults: dict[str, str] = {}
+    columns = (kind.x(anchor), kind.y(anchor), kind.x(test), kind.y(test))
     for method in METHODS:
         if min(len(anchor), len(test)) < _POINTS_NEEDED[method]:
             continue
-        pairs = [(curve.quality, curve.log_rate) for curve in (anchor, test)]
-        if along == "rate":
-            pairs = [(y, x) for x, y in pairs]
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             # An ill-conditioned fit warns; such a value must not stand beside the others.
             warnings.simplefilter("error", np.exceptions.RankWarning)
             try:
-                value = bjontegaard.bd_linear(
-                    *pairs[0], *pairs[1], method=method, require_matching_points=False, min_overlap=0
+                difference, *curves = bjontegaard.bd_linear(
+                    *columns, method=method, require_matching_points=False, interpolators=True, min_overlap=0
                 )
-            except np.exceptions.RankWarning:
+            except Exception as error:  # whatever the points made of numpy or scipy: of one pair, not of a report
+                faults[method] = " ".join(f"{type(error).__name__}: {error}".split())
                 continue
-        if math.isfinite(value):
-            values[method] = float(value)
-    return values
+        if math.isfinite(difference):
+            drawn[method] = _Drawn(float(difference), (curves[0], curves[1]))
+    return drawn, faults
 
 
-def _bd_psnr(
-    anchor: _Curve, test: _Curve, rate: Overlap, method: Method, limits: Thresholds
-) -> tuple[dict[str, float], str]:
-    """BD-PSNR of every method, and what is wrong with it."""
-    if rate.is_empty:
-        ranges = f"anchor {_span(anchor.rate)}, test {_span(test.rate)}"
-        return {}, f"no BD-PSNR: the curves share no rate ({ranges})"
-    values = _bd_by_method(anchor, test, along="rate")
-    if method not in values:
-        return values, f"no BD-PSNR: {_uncomputable(method, anchor, test)}"
-    if rate.of_union < limits.min_overlap:
-        return values, f"BD-PSNR is weak: the curves share {_percent(rate.of_union)} of their log rates"
-    return values, ""
+def _possible(kind: _Kind, anchor: _Curve, test: _Curve, low: float, high: float) -> tuple[float, float]:
+    """Least and largest difference of any two curves that rise through the points.
+
+    Between two points such a curve is at least at the first and at most at the second.
+    """
+    bounds = []
+    for curve in (anchor, test):
+        x, y = kind.x(curve), kind.y(curve)
+        edges = np.concatenate([[low], x[(x > low) & (x < high)], [high]])
+        first = int(np.searchsorted(x, low, side="right")) - 1
+        widths, at = np.diff(edges) / (high - low), np.arange(first, first + len(edges) - 1)
+        bounds.append((float(widths @ y[at]), float(widths @ y[np.minimum(at + 1, len(y) - 1)])))
+    (anchor_least, anchor_most), (test_least, test_most) = bounds
+    rounding = 1e-9 * max(1.0, *(abs(value) for pair in bounds for value in pair))
+    return test_least - anchor_most - rounding, test_most - anchor_least + rounding
+
+
+def _size(kind: _Kind, value: float) -> str:
+    """An integral as a figure with its unit; percent beyond belief as a factor."""
+    figure = kind.figure(value)
+    if kind is _BD_RATE and not -99.99 < figure < 1e5:
+        return f"10^{value:.0f} times the rate"
+    return kind.text(figure) if abs(figure) < 1e5 else f"{figure:+.3g} dB"
+
+
+def _dips(
+    kind: _Kind, anchor: _Curve, test: _Curve, drawn: _Drawn, low: float, high: float
+) -> dict[CurveName, float]:
+    """How far each drawn curve falls where it should rise; the cubic and, rarely, akima overshoot."""
+    dips: dict[CurveName, float] = {}
+    for curve, draw in zip((anchor, test), drawn.curves, strict=True):
+        x = kind.x(curve)
+        # Evenly, and within every stretch between two points, however short.
+        inner = x[:-1, None] + np.diff(x)[:, None] * np.linspace(0, 1, 9)
+        grid = np.unique(np.clip(np.concatenate([np.linspace(low, high, 256), inner.ravel()]), low, high))
+        values = draw(grid)
+        dip = float((np.maximum.accumulate(values) - values).max())
+        dips[curve.name] = dip if math.isfinite(dip) else math.inf
+    return dips
 
 
 def _doubts_of_curves(anchor: _Curve, test: _Curve, limits: Thresholds) -> list[str]:
@@ -426,18 +632,21 @@ def _doubts_of_curves(anchor: _Curve, test: _Curve, limits: Thresholds) -> list[
     return doubts
 
 
-def _doubts_of_overlap(quality: Overlap, anchor: _Curve, test: _Curve, limits: Thresholds) -> list[str]:
+def _doubts_of_overlap(kind: _Kind, overlap: Overlap, anchor: _Curve, test: _Curve, limits: Thresholds) -> list[str]:
     doubts = []
-    narrower = max(quality.of_anchor, quality.of_test)
-    if quality.of_union < limits.min_overlap:
-        low, high = min(anchor.quality[0], test.quality[0]), max(anchor.quality[-1], test.quality[-1])
+    narrower = max(overlap.of_anchor, overlap.of_test)
+    what = "range" if kind is _BD_RATE else "range of log rates"
+    if overlap.of_union < limits.min_overlap:
+        ends = kind.ends(anchor), kind.ends(test)
+        low, high = min(ends[0][0], ends[1][0]), max(ends[0][-1], ends[1][-1])
+        digits = ".2f" if kind is _BD_RATE else ".4g"
         doubts.append(
-            f"overlap is {_percent(quality.of_union)} of the range "
-            f"({quality.low:.2f} to {quality.high:.2f} of {low:.2f} to {high:.2f})"
+            f"overlap is {_percent(overlap.of_union)} of the {what} "
+            f"({overlap.low:{digits}} to {overlap.high:{digits}} of {low:{digits}} to {high:{digits}})"
         )
     elif narrower < limits.min_overlap_of_narrower:
-        doubts.append(f"overlap is {_percent(narrower)} of the narrower curve's range")
-    for curve, inside in ((anchor, quality.anchor_points), (test, quality.test_points)):
+        doubts.append(f"overlap is {_percent(narrower)} of the narrower curve's {what}")
+    for curve, inside in ((anchor, overlap.anchor_points), (test, overlap.test_points)):
         if inside < limits.min_points_inside:
             number = "no point" if inside == 0 else f"only {inside} point{'s' if inside > 1 else ''}"
             doubts.append(f"{number} of the {curve.name} inside the overlap")
@@ -445,7 +654,12 @@ def _doubts_of_overlap(quality: Overlap, anchor: _Curve, test: _Curve, limits: T
 
 
 def _doubts_of_methods(
-    log_ratios: Mapping[str, float], method: Method, limits: Thresholds, *, interpolating: Sequence[str]
+    kind: _Kind,
+    differences: Mapping[str, float],
+    by_method: Mapping[str, float],
+    method: Method,
+    limits: Thresholds,
+    interpolating: Sequence[str],
 ) -> list[str]:
     """Whether the choice of the method makes the figure.
 
@@ -453,37 +667,25 @@ def _doubts_of_methods(
     them, and its difference from the others says more of it than of the curves.  So it is always shown and, past four
     points, not held against the size of a figure; against its sign it always is.
     """
-    logs = {name: math.log(10) * value for name, value in log_ratios.items()}
-    by_method = {name: 100 * math.expm1(value) for name, value in logs.items()}
     values = list(by_method.values())
-    figures = ", ".join(f"{name} {value:+.2f} %" for name, value in by_method.items())
-    if min(values) < 0 < max(values) and max(map(abs, values)) > limits.sign_floor_pct:
+    figures = ", ".join(f"{name} {kind.text(value)}" for name, value in by_method.items())
+    if min(values) < 0 < max(values) and max(map(abs, values)) > kind.sign_floor(limits):
         return [f"the sign depends on the interpolation ({figures})"]
-    judged = [logs[name] for name in interpolating if name in logs]
-    allowed = max(limits.max_spread, limits.max_spread_of_effect * abs(logs[method]))
+    judged = [differences[name] for name in interpolating if name in differences]
+    allowed = max(kind.spread(limits), limits.max_spread_of_effect * abs(differences[method]))
     if judged and max(judged) - min(judged) > allowed:
         return [f"the interpolations disagree ({figures})"]
     return []
 
 
-def _doubts_of_shape(
-    anchor: _Curve, test: _Curve, quality: Overlap, method: Method, *, limits: Thresholds
-) -> list[str]:
-    """A curve drawn through rising points must rise; the cubic and, rarely, akima overshoot."""
-    import bjontegaard
-
-    pairs = (anchor.quality, anchor.log_rate, test.quality, test.log_rate)
-    _, *curves = bjontegaard.bd_linear(
-        *pairs, method=method, require_matching_points=False, interpolators=True, min_overlap=0
-    )
-    grid = np.linspace(quality.low, quality.high, 256)
-    doubts = []
-    for curve, drawn in zip((anchor, test), curves, strict=True):
-        log_rate = drawn(grid)
-        dip = 10 ** float((np.maximum.accumulate(log_rate) - log_rate).max()) - 1
-        if dip > limits.max_dip:
-            doubts.append(f"the {method} curve of the {curve.name} does not rise everywhere")
-    return doubts
+def _doubts_of_shape(rises: Mapping[CurveName, bool], anchor: _Curve, test: _Curve, method: Method) -> list[str]:
+    """A curve drawn through rising points must rise."""
+    return [
+        f"the {'measured points' if curve.monotone else 'points kept'} of the {curve.name} rise, but the {method} "
+        "curve drawn through them falls in places"
+        for curve in (anchor, test)
+        if not rises[curve.name]
+    ]
 
 
 def _interpolating(anchor: _Curve, test: _Curve, method: Method) -> list[str]:
@@ -492,15 +694,11 @@ def _interpolating(anchor: _Curve, test: _Curve, method: Method) -> list[str]:
     return [name for name in METHODS if name != "cubic" or exact or method == "cubic"]
 
 
-def _uncomputable(method: Method, anchor: _Curve, test: _Curve) -> str:
+def _uncomputable(method: Method, anchor: _Curve, test: _Curve, fault: str) -> str:
     needed = _POINTS_NEEDED[method]
     if min(len(anchor), len(test)) < needed:
         return f"{method} needs {needed} points a curve, got {len(anchor)} (anchor) and {len(test)} (test)"
-    return f"{method} gives no finite figure on these points"
-
-
-def _refused(reason: str, **known: Any) -> BDResult:
-    return BDResult(bd_rate_pct=None, bd_psnr_db=None, verdict="REFUSED", reason=reason, **known)
+    return f"{method} gives no finite figure on these points{f' ({fault})' if fault else ''}"
 
 
 def _spread(values: Mapping[str, float]) -> float | None:

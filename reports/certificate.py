@@ -75,15 +75,19 @@ class Certificate(Protocol):
 
     @property
     def verdict(self) -> str:
-        """OK, WEAK or REFUSED."""
+        """Of BD-rate: OK, WEAK or REFUSED."""
 
     @property
     def reason(self) -> str:
-        """Why not OK."""
+        """Why BD-rate is not OK."""
+
+    @property
+    def psnr_verdict(self) -> str:
+        """Of BD-PSNR: OK, WEAK or REFUSED."""
 
     @property
     def psnr_reason(self) -> str:
-        """What is wrong with BD-PSNR alone."""
+        """Why BD-PSNR is not OK."""
 
     @property
     def overlap(self) -> float:
@@ -107,11 +111,19 @@ class Certificate(Protocol):
 
     @property
     def anchor_monotone(self) -> bool:
-        """Whether the anchor was monotone as measured."""
+        """Whether the anchor's points rise as measured."""
 
     @property
     def test_monotone(self) -> bool:
-        """Whether the test was monotone as measured."""
+        """Whether the test's points rise as measured."""
+
+    @property
+    def anchor_drawn_rises(self) -> bool | None:
+        """Whether the curve drawn through the anchor's points rises along quality."""
+
+    @property
+    def test_drawn_rises(self) -> bool | None:
+        """Whether the curve drawn through the test's points rises along quality."""
 
     @property
     def dropped(self) -> Sequence[Dropped]:
@@ -120,6 +132,10 @@ class Certificate(Protocol):
     @property
     def rate_by_method(self) -> Mapping[str, float]:
         """BD-rate of every interpolation."""
+
+    @property
+    def psnr_by_method(self) -> Mapping[str, float]:
+        """BD-PSNR of every interpolation."""
 
     @property
     def spread_pct(self) -> float | None:

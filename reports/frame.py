@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 
 from .errors import MixedPassportsError, ReportError
-from .text import is_missing, natural_key, number, slug
+from .plain import TEXT_LIMIT, csv_cell, line, mapping, name, plain, tail, visible
+from .text import natural_key, number, slug
 
 #: What names a job for a person.
 IDENTITY = ("codec", "rate", "dataset", "cloud")
@@ -35,39 +36,57 @@ NESTED: Mapping[str, type] = {
     "decode_s_samples": list,
 }
 
-#: Scalar columns that reports read, with what an absent one means.
-OPTIONAL: Mapping[str, Any] = {
-    "phase": "",
-    "reason": "",
-    "stderr_tail": "",
-    "points_in": None,
-    "points_out": None,
-    "size_bytes": None,
-    "rate_bpp": None,
-    "d1_mse": None,
-    "d1_psnr_db": None,
-    "d2_mse": None,
-    "d2_psnr_db": None,
-    "density_difference": None,
-    "density_count_ab": None,
-    "density_count_ba": None,
-    "normals_f1": None,
-    "encode_s": None,
-    "decode_s": None,
-    "encode_peak_mb": None,
-    "decode_peak_mb": None,
-    "shares_cores": False,
-    "threads": None,
-    "lossless": False,
-    "codec_title": "",
-    "codec_version": "",
-    "weights_sha256": None,
-    "trained": True,
-    "contaminated": False,
-    "cloud_sha256": "",
-    "stream_sha256": "",
-    "started_at": "",
+#: Columns of text that reports read.
+TEXTS = (
+    "phase",
+    "reason",
+    "stderr_tail",
+    "seal",
+    "codec_title",
+    "codec_version",
+    "cloud_sha256",
+    "stream_sha256",
+    "started_at",
+)
+
+#: Columns of numbers that reports read.
+NUMBERS = (
+    "points_in",
+    "points_out",
+    "repeats_dropped",
+    "size_bytes",
+    "rate_bpp",
+    "d1_mse",
+    "d1_psnr_db",
+    "d2_mse",
+    "d2_psnr_db",
+    "hausdorff_d1_sq",
+    "hausdorff_d1_psnr_db",
+    "hausdorff_d2_sq",
+    "hausdorff_d2_psnr_db",
+    "chamfer_sq_mean_sum",
+    "chamfer_mean_sum",
+    "density_difference",
+    "density_count_ab",
+    "density_count_ba",
+    "normals_f1",
+    "encode_s",
+    "decode_s",
+    "encode_peak_mb",
+    "decode_peak_mb",
+    "threads",
+)
+
+#: Truth values that reports read: what an absent one means, and what nonsense means (it counts against the codec).
+TRUTHS: Mapping[str, tuple[bool, bool]] = {
+    "shares_cores": (False, True),
+    "lossless": (False, False),
+    "trained": (True, False),
+    "contaminated": (False, True),
 }
+
+#: Statuses of rows that are told in a notice of their own and enter no table and no count: no job was there to do.
+UNAVAILABLE, NOT_APPLICABLE = "unavailable", "not_applicable"
 
 #: First columns of results.csv; the others follow in the order of the rows.
 LEADING = (
@@ -130,31 +149,107 @@ class Section:
 def prepare(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with every column that reports read, in the order in which they are shown.
 
-    A job that occurs more than once under one passport keeps its last row.  Adds `row_id`, the anchor of the row in
-    the page.
+    Values of the wrong type are missing ones, text is cut and made visible (see `plain`), and two names that look the
+    same afterwards are told apart.  A job that occurs more than once under one passport keeps its last row.  Adds
+    `row_id`, the anchor of the row in the page, and `given`, the names as they came.
 
     Raises:
         ReportError: there are no rows, or a column is missing.
     """
     if not len(rows):
         raise ReportError("there are no rows to report")
-    absent = [name for name in REQUIRED if name not in rows.columns]
+    absent = [column for column in REQUIRED if column not in rows.columns]
     if absent:
         raise ReportError(f"the rows lack the columns {', '.join(absent)}")
-    frame = rows.reset_index(drop=True)
-    for name, kind in NESTED.items():
-        values = frame[name] if name in frame.columns else [None] * len(frame)
-        cleaned = [value if isinstance(value, kind) else kind() for value in values]
-        frame[name] = pd.Series(cleaned, index=frame.index, dtype=object)
-    for name, default in OPTIONAL.items():
-        values = frame[name] if name in frame.columns else [None] * len(frame)
-        cleaned = [default if is_missing(value) else value for value in values]
-        frame[name] = pd.Series(cleaned, index=frame.index, dtype=bool if isinstance(default, bool) else object)
+    columns: dict[str, list[Any]] = {line(column): list(rows[column]) for column in rows.columns}
+    nothing = [None] * len(rows)
+    columns["given"] = [tuple(map(str, names)) for names in zip(*(columns[key] for key in IDENTITY), strict=True)]
+    for key in IDENTITY:
+        columns[key] = _names(columns[key])
+    for key, kind in NESTED.items():
+        tamed = [plain(value) for value in columns.get(key, nothing)]
+        columns[key] = [value if isinstance(value, kind) else kind() for value in tamed]
+    for key in ("status", *TEXTS):
+        write = tail if key == "stderr_tail" else line
+        columns[key] = [write(value) for value in columns.get(key, nothing)]
+    columns["job_key"] = [line(value) for value in columns["job_key"]]
+    for key in NUMBERS:
+        columns[key] = [None if number(value) is None else value for value in columns.get(key, nothing)]
+    for key, meaning in TRUTHS.items():
+        columns[key] = [_truth(value, *meaning) for value in columns.get(key, nothing)]
+    known = {"given", *IDENTITY, *NESTED, "status", "job_key", *TEXTS, *NUMBERS, *TRUTHS}
+    for key in columns.keys() - known:
+        columns[key] = [plain(value) for value in columns[key]]
+    frame = pd.DataFrame(
+        {key: pd.Series(values, dtype=bool if key in TRUTHS else object) for key, values in columns.items()}
+    )
     passports = frame["passport"].map(_canonical)
     frame = frame[~frame.assign(_passport=passports).duplicated([*IDENTITY, "_passport"], keep="last")]
     frame = frame.iloc[_display_order(frame)].reset_index(drop=True)
     frame["row_id"] = _row_ids(frame["job_key"])
     return frame
+
+
+def _names(values: Sequence[Any]) -> list[str]:
+    """Names that can be seen; those that came out alike are numbered."""
+    known: dict[str, str] = {}
+    taken: set[str] = set()
+    for value in values:
+        given = value if isinstance(value, str) else line(value)
+        if given not in known:
+            shown, count = name(given), 1
+            while (numbered := shown if count == 1 else f"{shown} ({count})") in taken:
+                count += 1
+            taken.add(numbered)
+            known[given] = numbered
+    return [known[value if isinstance(value, str) else line(value)] for value in values]
+
+
+def _truth(value: Any, absent: bool, nonsense: bool) -> bool:
+    value = plain(value)
+    if value is None:
+        return absent
+    return bool(value) if isinstance(value, bool | int | float) and value in (0, 1) else nonsense
+
+
+def unavailable_codecs(rows: pd.DataFrame, provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Codecs that were asked for and could not run here, and why; without those of which there are other rows."""
+    found: dict[str, str] = {}
+    if "status" in rows.columns and "codec" in rows.columns:
+        reasons = rows["reason"] if "reason" in rows.columns else [None] * len(rows)
+        ran = set()
+        for codec, status, reason in zip(rows["codec"], rows["status"], reasons, strict=True):
+            if line(status) == UNAVAILABLE:
+                found[name(codec)] = line(reason)
+            else:
+                ran.add(name(codec))
+        told = {**mapping(rows.attrs.get("unavailable")), **mapping(provenance.get("unavailable"))}
+        found |= {name(codec): line(reason) for codec, reason in told.items()}
+        found = {codec: reason for codec, reason in found.items() if codec not in ran}
+    return found
+
+
+def applicable(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of jobs that were there to do: without codecs that are not here, or do not code this kind of cloud.
+
+    Neither is a failure; `unavailable_codecs` and `not_applicable` tell of them.  Adds `skipped`: the rates that a
+    codec does not apply to on the cloud of a row, so that it can be finished without them.
+    """
+    skipped: dict[tuple[str, str, str], list[str]] = {}
+    for codec, dataset, cloud, rate, status in zip(
+        *(frame[key] for key in ("codec", "dataset", "cloud", "rate", "status")), strict=True
+    ):
+        if status == NOT_APPLICABLE:
+            skipped.setdefault((codec, dataset, cloud), []).append(rate)
+    kept = frame[~frame["status"].isin([NOT_APPLICABLE, UNAVAILABLE])].reset_index(drop=True)
+    places = zip(kept["codec"], kept["dataset"], kept["cloud"], strict=True)
+    return kept.assign(skipped=pd.Series([tuple(skipped.get(place, ())) for place in places], dtype=object))
+
+
+def not_applicable(frame: pd.DataFrame) -> set[tuple[str, str, str]]:
+    """(codec, data set, cloud) where the codec does not code this kind of cloud, at some rate or at all."""
+    mine = frame[frame["status"] == NOT_APPLICABLE]
+    return set(zip(mine["codec"], mine["dataset"], mine["cloud"], strict=True))
 
 
 def _canonical(value: Mapping[str, Any]) -> str:
@@ -242,11 +337,15 @@ def finished_by(frame: pd.DataFrame, dataset: str, codec: str) -> list[str]:
     """Clouds of a data set on which a codec finished every rate that it was run at anywhere in the data set."""
     mine = (frame["dataset"] == dataset) & (frame["codec"] == codec)
     wanted = set(frame["rate"][mine])
-    mine &= frame["status"] == "ok"
     done: dict[str, set[str]] = {}
+    if "skipped" in frame.columns:
+        for cloud, rates in zip(frame["cloud"][mine], frame["skipped"][mine], strict=True):
+            done.setdefault(cloud, set()).update(rates)
+    mine &= frame["status"] == "ok"
+    succeeded = set(frame["cloud"][mine])
     for cloud, rate in zip(frame["cloud"][mine], frame["rate"][mine], strict=True):
         done.setdefault(cloud, set()).add(rate)
-    return [cloud for cloud, rates in done.items() if rates == wanted]
+    return [cloud for cloud, rates in done.items() if cloud in succeeded and rates >= wanted]
 
 
 def compared_codecs(frame: pd.DataFrame, dataset: str) -> list[str]:
@@ -349,16 +448,23 @@ def one_peak(frame: pd.DataFrame) -> bool:
 
 def command_again(row: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
     """The command that makes a row again, from the row and the description of its run."""
-    words = ["bench", "run", "--codecs", row["codec"], "--dataset", row["dataset"]]
-    words += ["--clouds", row["cloud"], "--rates", row["rate"]]
+    codec, rate, dataset, cloud = row.get("given") or (row[key] for key in IDENTITY)
+    arguments = ["bench", "run", "--codecs", codec, "--dataset", dataset, "--clouds", cloud, "--rates", rate]
     for key, option in _SPEC_OPTIONS.items():
         value = spec.get(key)
         for item in value if isinstance(value, list | tuple) else [value]:
             if item is True:
-                words.append(option)
+                arguments.append(option)
             elif item not in (None, False):
-                words += [option, str(item)]
-    return shlex.join(str(word) for word in words)
+                arguments += [option, str(item)]
+    return " ".join(_quoted(str(argument)) for argument in arguments)
+
+
+def _quoted(argument: str) -> str:
+    """The word for a shell; what cannot be seen in bash's escapes, so that it can be copied from a page."""
+    argument = argument[: 4 * TEXT_LIMIT]
+    shown = visible(argument.replace("\\", "\\\\").replace("'", "\\'"))
+    return shlex.quote(argument) if visible(argument) == argument else f"$'{shown}'"
 
 
 #: Settings of a run that change what a row is, and how the command line spells them.
@@ -375,13 +481,24 @@ _SPEC_OPTIONS: Mapping[str, str] = {
 
 
 def results(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows as results.csv holds them: scalars as they are, mappings and lists as JSON, leading columns first."""
-    table = frame.drop(columns=["row_id"], errors="ignore").copy()
-    for name in NESTED:
-        table[name] = [json.dumps(value, sort_keys=True, default=str) for value in table[name]]
-    scalars = [name for name in table.columns if name not in NESTED and name not in LEADING]
-    leading = [name for name in LEADING if name in table.columns]
-    return table[[*leading, *scalars, *NESTED]]
+    """The rows as results.csv holds them, leading columns first.
+
+    Scalars are as they are, mappings are `key=value; key=value`, lists are apart by blanks.  Text that a spreadsheet
+    would take for a formula has an apostrophe in front (`plain.csv_cell`).
+    """
+    table = frame.drop(columns=["row_id", "given", "skipped"], errors="ignore")
+    scalars = [key for key in table.columns if key not in NESTED and key not in LEADING]
+    leading = [key for key in LEADING if key in table.columns]
+    return for_csv(table[[*leading, *scalars, *NESTED]])
+
+
+def for_csv(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with cells and headings that a spreadsheet shows and does not run."""
+    table = table.copy()
+    for key in table.columns:
+        if not pd.api.types.is_numeric_dtype(table[key].dtype):
+            table[key] = pd.Series([csv_cell(value) for value in table[key]], index=table.index, dtype=object)
+    return table.rename(columns=csv_cell)
 
 
 def codec_flags(frame: pd.DataFrame, codec: str) -> list[str]:
@@ -395,11 +512,15 @@ def codec_flags(frame: pd.DataFrame, codec: str) -> list[str]:
     return flags
 
 
+def base_title(frame: pd.DataFrame, codec: str) -> str:
+    """The codec's name for people, without flags: `Voxel net`."""
+    titles = [title for title in frame["codec_title"][frame["codec"] == codec] if title]
+    return str(titles[-1]) if titles else codec
+
+
 def title_of(frame: pd.DataFrame, codec: str) -> str:
     """The codec's name for people, with its flags: `Voxel net [untrained]`."""
-    titles = [title for title in frame["codec_title"][frame["codec"] == codec] if title]
-    title = titles[-1] if titles else codec
-    return "".join([title, *(f" [{flag}]" for flag in codec_flags(frame, codec))])
+    return "".join([base_title(frame, codec), *(f" [{flag}]" for flag in codec_flags(frame, codec))])
 
 
 def fingerprint(frame: pd.DataFrame) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from .bd import MEAN
+from .bd import MEAN, MEAN_CURVE
 from .frame import (
     Section,
+    base_title,
     clouds_of,
     codec_flags,
     codecs_of,
@@ -22,24 +24,25 @@ from .frame import (
     records,
     title_of,
 )
+from .plain import mapping
 from .plots import Plot
 from .svg import inline_svg
 from .table import Table
-from .tables import clouds_table, codecs_table, count_ok, failures_table, unavailable_table
-from .text import MISSING, integer, is_missing, listed, number, plural, significant
+from .tables import BLAME, WHICH_MEAN, clouds_table, codecs_table, count_failures, count_ok, failures_table
+from .text import MISSING, few, integer, is_missing, listed, number, plural, significant
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 GLOSSARY = (
     (
         "rate",
-        "8 x the bytes given to the decoder / points of the input cloud. The decoder is sealed: a process of its own "
-        "that never saw the cloud, with nothing but these bytes.",
+        "8 x the bytes given to the decoder / points of the input cloud, after points that repeat another were "
+        "merged. The decoder is a process of its own that never saw the cloud and was given nothing but these bytes.",
     ),
     (
         "D1, D2",
-        "MPEG's point-to-point and point-to-plane distortion between the input and what the sealed decoder returned: "
-        "the larger of the two directions' mean squared errors.",
+        "MPEG's point-to-point and point-to-plane distortion between the input and what the decoder returned: the "
+        "larger of the two directions' mean squared errors.",
     ),
     (
         "PSNR",
@@ -47,20 +50,33 @@ GLOSSARY = (
         "called lossless.",
     ),
     (
+        "chamfer",
+        "sum of both directions' means of the distance to the nearest point of the other cloud (mean d), or of its "
+        "square (mean d²). Hausdorff is the larger direction's largest squared distance.",
+    ),
+    (
         "BD-rate, BD-PSNR",
         "mean difference of log rate at equal PSNR, and of PSNR at equal log rate, against the anchor, by "
-        "Bjøntegaard's method with the interpolation named. Lossless points have no PSNR and cannot enter.",
+        "Bjøntegaard's method with the interpolation named. Lossless points have no PSNR and cannot enter. Each of "
+        "the two is judged by the same tests along its own axis and has a verdict of its own.",
+    ),
+    ("anchor, test", "the codec compared with, and the one compared; the reasons of verdicts speak of them so."),
+    (
+        "points, curve",
+        "points are measured; a curve is what the interpolation draws through them. Of the points, those that a "
+        "cheaper and better one dominates are dropped, so that the ones left rise. The curve drawn through rising "
+        "points may still fall between them; the reason then says so.",
     ),
     (
         "OK",
-        "enough measured points of both curves lie inside a sizeable common interval, the curves rise, and the "
-        "interpolations agree.",
+        "enough measured points of both codecs lie inside a sizeable common interval, few points had to be dropped, "
+        "the curves drawn through those left rise, and the interpolations agree.",
     ),
-    ("anchor, test", "the codec compared with, and the one compared; the reasons of verdicts speak of them so."),
     ("WEAK", "one of these does not hold; the reason stands beside the figure. Do not quote it without."),
     (
         "REFUSED",
-        "there is no figure: the curves share no quality, a curve has less than two points, or it is untrained.",
+        "there is no figure: the curves share no quality (BD-rate) or no rate (BD-PSNR), one has less than two "
+        "points or is untrained, or the drawn curves leave what the measured points allow.",
     ),
     (
         "time",
@@ -80,14 +96,16 @@ class Part:
     matrices: Sequence[Table]
     certificates: Sequence[Table]
     rates: Sequence[Table]
+    distances: Sequence[Table]
     curves: Sequence[Plot]
     costs: Sequence[Plot]
     bd: pd.DataFrame = field(repr=False)
+    undrawn: Sequence[str] = ()
 
     @property
     def tables(self) -> list[Table]:
         """All tables, in the order of the page."""
-        return [*self.summaries, *self.matrices, *self.certificates, *self.rates]
+        return [*self.summaries, *self.matrices, *self.certificates, *self.rates, *self.distances]
 
     @property
     def plots(self) -> list[Plot]:
@@ -96,9 +114,24 @@ class Part:
 
 
 def render_page(
-    frame: pd.DataFrame, parts: Sequence[Part], provenance: Mapping[str, Any], anchors: Sequence[str]
+    frame: pd.DataFrame,
+    parts: Sequence[Part],
+    provenance: Mapping[str, Any],
+    anchors: Sequence[str],
+    *,
+    unavailable: Mapping[str, str],
+    not_applicable: Table | None = None,
 ) -> str:
-    """The page as HTML text; it needs nothing but itself."""
+    """The page as HTML text; it needs nothing but itself.
+
+    Args:
+        frame: prepared rows of the jobs that were there to do.
+        parts: what is shown of each metric passport.
+        provenance: what run.json says of the run, as plain values.
+        anchors: codecs that the others are compared with.
+        unavailable: codec -> why it could not run here.
+        not_applicable: which codecs do not code which clouds.
+    """
     import jinja2
     from markupsafe import Markup, escape
 
@@ -119,30 +152,37 @@ def render_page(
     return environment.get_template("report.html").render(
         css=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
         js=(_TEMPLATES / "report.js").read_text(encoding="utf-8"),
-        page=_page(frame, parts, provenance, anchors),
+        page={**_page(frame, parts, provenance, anchors, unavailable), "not_applicable": not_applicable},
     )
 
 
 def _page(
-    frame: pd.DataFrame, parts: Sequence[Part], provenance: Mapping[str, Any], anchors: Sequence[str]
+    frame: pd.DataFrame,
+    parts: Sequence[Part],
+    provenance: Mapping[str, Any],
+    anchors: Sequence[str],
+    unavailable: Mapping[str, str],
 ) -> dict[str, Any]:
-    unavailable = provenance.get("unavailable") or {}
     missing = [f"{cloud} ({dataset})" for dataset, clouds in _missing(provenance).items() for cloud in clouds]
     datasets = list(dict.fromkeys(frame["dataset"]))
+    statuses = set(frame["status"])
     return {
-        "title": f"{plural(len(codecs_of(frame)), 'point cloud codec')} on {listed(datasets)}",
-        "lead": _lead(frame, provenance),
+        "title": f"{plural(len(codecs_of(frame)), 'point cloud codec')} on {few(datasets)}"
+        if len(frame)
+        else "Point cloud codecs, none of which applies to a cloud of this run",
+        "lead": _lead(frame, provenance) if len(frame) else "There was no job to do.",
         "facts": _facts(frame, provenance, anchors),
-        "notices": _notices(frame, parts, provenance),
+        "notices": _notices(frame, parts, provenance, unavailable),
+        "which_mean": WHICH_MEAN if any((part.bd["cloud"] == MEAN_CURVE).any() for part in parts) else "",
+        "blame": [(status, text) for status, text in BLAME.items() if status in statuses],
         "findings": [finding for part in parts for finding in findings(part.section.rows, part.bd, anchors)],
         "parts": [_part(part) for part in parts],
         "references": sorted({line for part in parts for plot in part.plots for line in plot.references}),
         "failures": failures_table(frame) if len(ok(frame)) < len(frame) else None,
-        "unavailable": unavailable_table(unavailable) if unavailable else None,
         "missing_clouds": listed(missing),
         "clouds": clouds_table(frame),
         "codecs": codecs_table(frame),
-        "glossary": GLOSSARY,
+        "glossary": (*GLOSSARY, *_conditions(frame)),
         "provenance": _provenance(frame, provenance),
         "ledger_caption": f"{plural(len(frame), 'job')} of the run. {count_ok(frame)}.",
         "jobs": _jobs(frame, provenance),
@@ -172,6 +212,7 @@ def _part(part: Part) -> dict[str, Any]:
         "matrices": part.matrices,
         "certificates": part.certificates,
         "rates": part.rates,
+        "distances": part.distances,
         "curves": drawn(part.curves),
         "costs": drawn(part.costs),
         "passport": _passport(section),
@@ -197,9 +238,9 @@ def _missing(provenance: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
 
 def _lead(frame: pd.DataFrame, provenance: Mapping[str, Any]) -> str:
     clouds = [cloud for _, cloud in clouds_of(frame)]
-    named = listed(clouds) if len(clouds) <= 6 else f"{listed(clouds[:3])} and {len(clouds) - 3} more clouds"
     titles = [title_of(frame, codec) for codec in codecs_of(frame)]
-    text = f"{listed(titles)} on {named}: real bitstreams, decoded by processes that had nothing else."
+    alone = "sealed processes that had" if _is_sealed(frame) else "processes that were given"
+    text = f"{few(titles, 12)} on {few(clouds, 6)}: real bitstreams, decoded by {alone} nothing else."
     missing = sum(map(len, _missing(provenance).values()))
     if missing:
         text += (
@@ -214,7 +255,7 @@ def _facts(frame: pd.DataFrame, provenance: Mapping[str, Any], anchors: Sequence
     threads = sorted({int(value) for value in map(number, frame["threads"]) if value is not None})
     repeats = max((len(samples) for samples in frame["encode_s_samples"]), default=0)
     commit = provenance.get("git_commit")
-    clean = {True: "clean tree", False: "tree had changes", None: ""}[provenance.get("git_clean")]
+    clean = {"True": "clean tree", "False": "tree had changes"}.get(str(provenance.get("git_clean")), "")
     started = str(provenance.get("started_at") or MISSING)
     machine = [
         plural(int(cores), "core") if (cores := number(provenance.get("usable_cores"))) else "",
@@ -226,7 +267,7 @@ def _facts(frame: pd.DataFrame, provenance: Mapping[str, Any], anchors: Sequence
     cpu = re.sub(r"\((R|TM)\)|\bProcessor\b|\bCPU\b", "", str(provenance.get("cpu") or MISSING))
     return [
         ("jobs ok", f"{len(ok(frame))} of {len(frame)}", ""),
-        ("clouds", str(len(clouds_of(frame))), listed(list(dict.fromkeys(frame["dataset"])))),
+        ("clouds", str(len(clouds_of(frame))), few(list(frame["dataset"]))),
         ("BD anchor", title_of(frame, anchors[0]) if anchors else "none", _second(frame, anchors)),
         ("machine", ", ".join(filter(None, machine)) or MISSING, " ".join(cpu.split())),
         ("timing", timing[0] or MISSING, timing[1]),
@@ -243,18 +284,57 @@ def _second(frame: pd.DataFrame, anchors: Sequence[str]) -> str:
     return f"and {listed([title_of(frame, name) for name in anchors[1:]])}" if len(anchors) > 1 else ""
 
 
-def _notices(frame: pd.DataFrame, parts: Sequence[Part], provenance: Mapping[str, Any]) -> list[str]:
+def _decoded(frame: pd.DataFrame) -> pd.DataFrame:
+    """The jobs whose decoder gave points."""
+    return frame[frame["decode_s"].map(number).notna() | frame["points_out"].map(number).notna()]
+
+
+def _is_sealed(frame: pd.DataFrame) -> bool:
+    seals = set(_decoded(frame)["seal"])
+    return bool(seals) and not seals & {"", "none"}
+
+
+def _conditions(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """What the rows say of how they were measured: the decoder's seal, the points that were merged."""
+    counts = Counter(seal or "not recorded" for seal in _decoded(frame)["seal"])
+    seals = [f"{seal} ({plural(count, 'job')})" for seal, count in counts.most_common()]
+    merged = {}
+    for dataset, cloud, repeats in zip(frame["dataset"], frame["cloud"], frame["repeats_dropped"], strict=True):
+        if (count := number(repeats)) is not None:
+            merged[dataset, cloud] = count
+    some = [f"{plural(int(count), 'point')} of {cloud}" for (_, cloud), count in merged.items() if count]
+    if some:
+        repeats = f"{few(some)}, merged with the point at their place before coding; the rate counts the points left."
+    else:
+        repeats = "no cloud had any." if merged else "not recorded."
+    return [
+        ("seal", f"what kept the decoder from all but its bytes: {few(seals) or 'nothing was decoded'}."),
+        ("repeated points", repeats),
+    ]
+
+
+def _notices(
+    frame: pd.DataFrame, parts: Sequence[Part], provenance: Mapping[str, Any], unavailable: Mapping[str, str]
+) -> list[str]:
     """What a reader must know before believing a figure."""
     notices = [notice for codec in codecs_of(frame) for notice in _flag_notices(frame, codec)]
     failed = len(frame) - len(ok(frame))
-    unavailable = list(provenance.get("unavailable") or {})
+    by_reason: dict[str, list[str]] = {}
+    for codec, reason in unavailable.items():
+        by_reason.setdefault(reason, []).append(codec)
+    absent = [f"{listed(codecs)} ({why})" if why else listed(codecs) for why, codecs in by_reason.items()]
+    unsealed = int((_decoded(frame)["seal"] == "none").sum())
+    undrawn = [text for part in parts for text in part.undrawn]
     conditional = [
-        (failed, f"{plural(failed, 'job')} did not succeed; see Failures."),
-        (unavailable, f"Could not run on this machine: {listed(unavailable)}."),
-        *(
-            (clouds, f"Not there, of {name}: {listed(list(clouds))}.")
-            for name, clouds in _missing(provenance).items()
+        (failed, f"{plural(failed, 'job')} did not succeed ({count_failures(frame)}); see Failures."),
+        (absent, f"Could not run on this machine: {'; '.join(absent)}."),
+        (
+            unsealed,
+            f"{plural(unsealed, 'job')} had no seal around the decoder, as this system has none: that it read "
+            "nothing but its bytes rests on trust.",
         ),
+        (undrawn, f"Could not be drawn: {'; '.join(undrawn)}."),
+        *((clouds, f"Not there, of {name}: {few(list(clouds))}.") for name, clouds in _missing(provenance).items()),
         (
             frame["shares_cores"].any(),
             "Some jobs shared cores with others while they were timed; their times are upper bounds.",
@@ -267,7 +347,7 @@ def _notices(frame: pd.DataFrame, parts: Sequence[Part], provenance: Mapping[str
 
 def _flag_notices(frame: pd.DataFrame, codec: str) -> list[str]:
     flags = codec_flags(frame, codec)
-    title = title_of(frame, codec).split(" [")[0]
+    title = base_title(frame, codec)
     notices = []
     if "untrained" in flags:
         notices.append(f"{title} ran with untrained weights; its figures say nothing about the method.")
@@ -288,9 +368,9 @@ def findings(rows: pd.DataFrame, bd: pd.DataFrame, anchors: Sequence[str]) -> li
         mine = means[means["anchor"] == anchor].sort_values("bd_rate_pct")
         words = [_saving(rows, record) for record in records(mine)]
         if words:
-            over = sorted({int(n) for n in mine["n_clouds"]})
+            over = max(int(n) for n in mine["n_finished"])
             sentences.append(
-                f"Bits at equal D1 PSNR against {title_of(rows, anchor)}, mean of {plural(over[-1], 'cloud')}: "
+                f"Bits at equal D1 PSNR against {title_of(rows, anchor)}, mean of {plural(over, 'cloud')}: "
                 f"{'; '.join(words)}."
             )
     lossless = _lossless(rows, clean)
@@ -308,7 +388,10 @@ def _saving(rows: pd.DataFrame, record: Mapping[str, Any]) -> str:
         text = f"{abs(value):.1f} % {'fewer' if value < 0 else 'more'}"
     else:
         text = f"{1 + value / 100:.1f} times as many"
-    weak = " (weak)" if record["verdict"] == "WEAK" else ""
+    part = f"on {int(record['n_clouds'])} of {int(record['n_finished'])} clouds"
+    doubts = [part] if record["n_clouds"] < record["n_finished"] else []
+    doubts += ["weak"] if record["verdict"] == "WEAK" else []
+    weak = f" ({', '.join(doubts)})" if doubts else ""
     return f"{title_of(rows, record['codec'])} {text}{weak}"
 
 
@@ -319,11 +402,13 @@ def _lossless(rows: pd.DataFrame, codecs: Sequence[str]) -> str:
     best = {}
     for codec in codecs:
         mine = done[done["codec"] == codec]
-        if len(mine) and codec != "raw":
-            best[codec] = {
-                (dataset, cloud): float(rate)
-                for dataset, cloud, rate in zip(mine["dataset"], mine["cloud"], mine["rate_bpp"], strict=True)
-            }
+        rates = {
+            (dataset, cloud): rate
+            for dataset, cloud, value in zip(mine["dataset"], mine["cloud"], mine["rate_bpp"], strict=True)
+            if (rate := number(value)) is not None and rate > 0
+        }
+        if rates and codec != "raw":
+            best[codec] = rates
     common = set.intersection(*map(set, best.values())) if best else set()
     if len(best) < 2 or not common:
         return ""
@@ -361,12 +446,12 @@ def _fastest(rows: pd.DataFrame, codecs: Sequence[str]) -> str:
 def _provenance(frame: pd.DataFrame, provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     skip = {"unavailable", "missing_clouds", "sessions", "packages", "spec"}
     pairs = [(name.replace("_", " "), _plain(value)) for name, value in provenance.items() if name not in skip]
-    packages = provenance.get("packages") or {}
+    packages = mapping(provenance.get("packages"))
     if packages:
         pairs.append(
             ("packages", ", ".join(f"{name} {version or 'not there'}" for name, version in packages.items()))
         )
-    spec = provenance.get("spec") or {}
+    spec = mapping(provenance.get("spec"))
     if spec:
         pairs.append(("run", ", ".join(f"{name} {_plain(value)}" for name, value in spec.items())))
     sessions = provenance.get("sessions") or []
@@ -395,8 +480,8 @@ def _plain(value: Any) -> str:
 
 
 def _jobs(frame: pd.DataFrame, provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
-    spec = provenance.get("spec") or {}
-    titles = {codec: title_of(frame, codec).split(" [")[0] for codec in codecs_of(frame)}
+    spec = mapping(provenance.get("spec"))
+    titles = {codec: base_title(frame, codec) for codec in codecs_of(frame)}
     jobs = []
     for row in records(frame):
         size = number(row["size_bytes"])
@@ -427,7 +512,7 @@ def _identities(row: Mapping[str, Any]) -> list[tuple[str, str]]:
         pairs.append(("stream", row["stream_sha256"]))
     details = []
     if row["sections"]:
-        details.append("bytes: " + ", ".join(f"{name} {integer(size)}" for name, size in row["sections"].items()))
+        details.append("bytes: " + ", ".join(f"{name} {_bytes(size)}" for name, size in row["sections"].items()))
     estimated = number(row.get("estimated_bits"))
     if estimated is not None:
         details.append(f"estimated {integer(estimated / 8)} bytes")
@@ -437,6 +522,16 @@ def _identities(row: Mapping[str, Any]) -> list[tuple[str, str]]:
         samples = [value for value in map(number, row[f"{phase}_s_samples"]) if value is not None]
         if len(samples) > 1:
             details.append(f"{phase}: {' '.join(map(significant, samples))} s")
+    if row["missing"]:
+        reasons: dict[str, list[str]] = {}
+        for column, reason in row["missing"].items():
+            reasons.setdefault(str(reason), []).append(column)
+        details += [f"no {listed(columns)}: {reason}" for reason, columns in reasons.items()]
     if details:
         pairs.append(("", "; ".join(details)))
     return pairs
+
+
+def _bytes(size: Any) -> str:
+    known = number(size)
+    return _plain(size) if known is None else integer(known)

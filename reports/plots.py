@@ -16,6 +16,7 @@ import pandas as pd
 
 from .bd import METRICS
 from .frame import codec_flags, codecs_of, is_lossless, of_cloud, ok, records, require_one_passport, title_of
+from .plain import cut
 from .published import PUBLISHED_MARK as _PUBLISHED_MARK
 from .published import PublishedCurve, published_curves
 from .style import GRID, INK, PUBLISHED, CodecStyle, codec_styles, published_marker
@@ -45,7 +46,10 @@ _RC: dict[Any, Any] = {
     "grid.linewidth": 0.6,
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a codec's name may hold a dollar
 }
+#: Characters of a title in a plot; the tables have all of it.
+_TITLE_LIMIT = 40
 _LABELS = {"d1": "D1 (point to point)", "d2": "D2 (point to plane)"}
 #: Factor of the peak in the PSNR of every published curve.
 PUBLISHED_FACTOR = 3
@@ -99,7 +103,7 @@ def rd_plot(rows: pd.DataFrame, dataset: str, cloud: str, name: str) -> Plot | N
     metrics = [name for name in METRICS if any(number(row[f"{name}_mse"]) is not None for row in jobs)]
     if not metrics:
         return None
-    titles = {codec: title_of(mine, codec) for codec in codecs}
+    titles = {codec: _short(title_of(mine, codec)) for codec in codecs}
     flagged = [codec for codec in codecs if codec_flags(mine, codec)]
     styles = codec_styles(codecs, flagged)
     published = [
@@ -117,7 +121,7 @@ def rd_plot(rows: pd.DataFrame, dataset: str, cloud: str, name: str) -> Plot | N
             _measured(axis, jobs, titles, f"{metric}_psnr_db", styles)
             _finish_rd(axis, jobs, metric, styles)
         _legend(figure, axes)
-    caption = f"{cloud}. Solid: measured here, rate from the bytes given to a sealed decoder."
+    caption = f"{cloud}. Solid: measured here, rate from the bytes given to the decoder."
     if any(is_lossless(row, metric) for row in jobs for metric in metrics):
         caption += " Triangles on the upper edge: lossless rates, which have no PSNR."
     if published:
@@ -150,7 +154,7 @@ def secondary_plot(rows: pd.DataFrame, dataset: str, cloud: str, name: str) -> P
     for row in jobs:
         row["density_count"] = (row["density_count_ab"] + row["density_count_ba"]) / 2
     codecs = codecs_of(rows)
-    titles = {codec: title_of(mine, codec) for codec in codecs}
+    titles = {codec: _short(title_of(mine, codec)) for codec in codecs}
     styles = codec_styles(codecs, [codec for codec in codecs if codec_flags(mine, codec)])
     panels = [
         ("density_count", "Local density (lower is better)", "relative difference"),
@@ -179,6 +183,18 @@ def secondary_plot(rows: pd.DataFrame, dataset: str, cloud: str, name: str) -> P
     )
     tips = {row["row_id"]: _tip(row, titles[row["codec"]]) for row in jobs}
     return Plot(name, f"{cloud}: density and normals", caption, figure, tips)
+
+
+def _on_log_axis(value: Any) -> float | None:
+    """A number that a logarithmic axis can hold beside others; what is smaller or larger was not measured."""
+    known = number(value)
+    return known if known is not None and 1e-12 < known < 1e12 else None
+
+
+def _short(title: str) -> str:
+    """A title for a legend; matplotlib leaves out what begins with an underscore."""
+    text = cut(title, _TITLE_LIMIT)
+    return f" {text}" if text.startswith("_") else text
 
 
 def _style() -> Any:
@@ -224,7 +240,7 @@ def _measured(
     for codec, title in titles.items():
         points = []
         for row in jobs:
-            rate, quality = number(row["rate_bpp"]), number(row[column])
+            rate, quality = _on_log_axis(row["rate_bpp"]), number(row[column])
             if row["codec"] == codec and rate and quality is not None:
                 points.append((rate, quality, row["row_id"]))
         if not points:
@@ -252,7 +268,7 @@ def _finish_rd(axis: Axes, jobs: Sequence[Mapping[str, Any]], metric: str, style
     edge = axis.get_xaxis_transform()
     marked = False
     for row in jobs:
-        rate, color = number(row["rate_bpp"]), styles[row["codec"]].color
+        rate, color = _on_log_axis(row["rate_bpp"]), styles[row["codec"]].color
         if rate and is_lossless(row, metric) and low <= rate <= 3 * high:
             axis.plot([rate], [1], marker="v", markersize=7, color=color, transform=edge, clip_on=False, zorder=5)
             marked = True
@@ -266,7 +282,8 @@ def _finish_rate(axis: Axes, title: str, label: str) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axis.set_xscale("log")
-    decades = math.log10(axis.get_xlim()[1] / axis.get_xlim()[0])
+    low, high = axis.get_xlim()
+    decades = math.log10(high) - math.log10(low)
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 4 else (1,)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_locator(NullLocator())
@@ -312,7 +329,7 @@ def cost_plot(rows: pd.DataFrame, name: str) -> Plot | None:
     if not codecs:
         return None
     styles = codec_styles(codecs_of(rows), [codec for codec in codecs if codec_flags(rows, codec)])
-    titles = [title_of(rows, codec) for codec in codecs]
+    titles = [_short(title_of(rows, codec)) for codec in codecs]
     tips: dict[str, str] = {}
     panels = [
         ("encode_s", "encode, s per million points"),
@@ -340,8 +357,9 @@ def cost_plot(rows: pd.DataFrame, name: str) -> Plot | None:
 def _cost_row(axis: Axes, rows: pd.DataFrame, position: int, column: str, style: CodecStyle) -> None:
     values = []
     for value, points in zip(map(number, rows[column]), map(number, rows["points_in"]), strict=True):
-        if value is not None and value > 0 and points:
-            values.append(1e6 * value / points if column.endswith("_s") else value)
+        if value is not None and points:
+            shown = _on_log_axis(1e6 * value / points if column.endswith("_s") else value)
+            values += [] if shown is None else [shown]
     if not values:
         return
     axis.scatter(values, [position] * len(values), s=16, color=style.color, alpha=0.45, linewidths=0, zorder=3)

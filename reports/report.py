@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from .bd import COLUMNS, bd_table, default_anchors
+from .bd import COLUMNS, Skipped, bd_table, default_anchors
 from .certificate import Certify
-from .frame import Section, clouds_of, ok, prepare, results, split_by_passport
+from .frame import (
+    UNAVAILABLE,
+    Section,
+    applicable,
+    clouds_of,
+    for_csv,
+    not_applicable,
+    ok,
+    prepare,
+    results,
+    split_by_passport,
+    unavailable_codecs,
+)
 from .page import Part, render_page
+from .plain import LONG, TEXT_LIMIT, line, mapping, name, plain, words
 from .plots import Plot, cost_plot, rd_plot, secondary_plot
 from .table import Table, to_latex, to_markdown
 from .tables import (
@@ -19,12 +33,13 @@ from .tables import (
     certificate_table,
     clouds_table,
     codecs_table,
+    distance_table,
     failures_table,
     mean_table,
     metrics_of,
+    not_applicable_table,
     rate_table,
     summary_table,
-    unavailable_table,
 )
 from .text import slug
 
@@ -44,9 +59,16 @@ def write_report(
 ) -> Path:
     """Write `report.html`, `results.csv`, `bd.csv`, `tables.md`, `tables.tex` and `plots/` to a folder.
 
+    Whatever the rows hold, there is a report: text is cut at `plain.TEXT_LIMIT` characters and ends in `…` then, what
+    cannot be seen is shown as an escape (`plain.visible`), values of the wrong type are missing ones, a BD figure or
+    a plot that fails is told with its reason, and CSV cells of text that begin with `=`, `+`, `-`, `@`, tab or
+    carriage return have an apostrophe in front (`plain.csv_cell`).
+
     Args:
         rows: one row a job, columns as `pccbench.bench.row.Row`.
         provenance: what run.json says of the run (versions, machine, command, unavailable codecs, missing clouds).
+            Codecs that were unavailable are told in a notice of the page and nowhere else, and only where they have
+            no row; rows of status `unavailable` are taken for the same.
         out: folder, made where it does not exist.
         certify: computes BD figures, `pccbench.metrics.bjontegaard.certified_bd`.
         anchor: codec that the others are compared with; `gpcc-octree` where it has a row that succeeded, else
@@ -59,27 +81,52 @@ def write_report(
         ReportError: there are no rows, a column is missing, or the anchor is unknown or never succeeded.
         OSError: the folder cannot be written.
     """
-    frame = prepare(rows)
+    provenance = _plain_provenance(provenance)
+    unavailable = unavailable_codecs(rows, provenance)
+    everything = prepare(rows)
+    everything = everything[everything["status"] != UNAVAILABLE].reset_index(drop=True)
+    frame = applicable(everything)
     anchors = default_anchors(frame, anchor)
-    parts = [make_part(section, anchors, certify) for section in split_by_passport(frame)]
+    skipped = not_applicable(everything)
+    parts = [make_part(section, anchors, certify, skipped) for section in split_by_passport(frame)]
     out.mkdir(parents=True, exist_ok=True)
-    results(frame).to_csv(out / "results.csv", index=False, lineterminator="\n")
-    bd_figures(parts).to_csv(out / "bd.csv", index=False, lineterminator="\n")
-    tables = all_tables(frame, parts, provenance)
+    results(everything).to_csv(out / "results.csv", index=False, lineterminator="\n")
+    for_csv(bd_figures(parts)).to_csv(out / "bd.csv", index=False, lineterminator="\n")
+    others = not_applicable_table(everything)
+    tables = all_tables(frame, parts, others)
     (out / "tables.md").write_text(_markdown(tables), encoding="utf-8")
     (out / "tables.tex").write_text(_latex(tables), encoding="utf-8")
     page = out / "report.html"
-    page.write_text(render_page(frame, parts, provenance, anchors), encoding="utf-8")
+    text = render_page(frame, parts, provenance, anchors, unavailable=unavailable, not_applicable=others)
+    page.write_text(text, encoding="utf-8")
     write_plots([plot for part in parts for plot in part.plots], out / "plots")
     return page
 
 
-def make_part(section: Section, anchors: Sequence[str], certify: Certify) -> Part:
+def _plain_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """The provenance with text that can be shown; a command may be long, and has to be whole."""
+    limit = LONG * TEXT_LIMIT
+    sessions = provenance.get("sessions")
+    absent = mapping(provenance.get("missing_clouds")).items()
+    return {line(key): plain(value, limit) for key, value in provenance.items() if key != "sessions"} | {
+        "sessions": [plain(session, limit) for session in sessions if isinstance(session, Mapping)]
+        if isinstance(sessions, list)
+        else [],
+        "unavailable": mapping(provenance.get("unavailable")),
+        "missing_clouds": {
+            name(dataset): [name(cloud) for cloud in clouds]
+            for dataset, clouds in absent
+            if isinstance(clouds, list | tuple)
+        },
+    }
+
+
+def make_part(section: Section, anchors: Sequence[str], certify: Certify, skipped: Skipped = ()) -> Part:
     """Tables and plots of the rows of one passport."""
     rows = section.rows
     datasets = list(dict.fromkeys(dataset for dataset, _ in clouds_of(rows)))
     here = [anchor for anchor in anchors if anchor in set(ok(rows)["codec"])]
-    bd = bd_table(rows, here, certify)
+    bd = bd_table(rows, here, certify, skipped)
     against = [
         (anchor, dataset)
         for anchor in here
@@ -87,44 +134,87 @@ def make_part(section: Section, anchors: Sequence[str], certify: Certify) -> Par
         if ((bd["anchor"] == anchor) & (bd["dataset"] == dataset)).any()
     ]
     suffix = f"-{section.label.lower()}" if section.index else ""
+    apart = _Apart()
+    undrawn: list[str] = []
     curves = [
-        draw(rows, dataset, cloud, slug(f"{kind}-{dataset}-{cloud}{suffix}"))
+        _drawn(undrawn, cloud, draw, rows, dataset, cloud, apart.name(slug(f"{kind}-{dataset}-{cloud}{suffix}")))
         for dataset, cloud in clouds_of(rows)
         for kind, draw in (("rd", rd_plot), ("secondary", secondary_plot))
     ]
-    cost = cost_plot(rows, f"cost{suffix}")
+    cost = _drawn(undrawn, "time and memory", cost_plot, rows, apart.name(f"cost{suffix}"))
     rates: list[Table] = []
     for dataset in datasets:
         mean = mean_table(rows, dataset)
         rates += [mean] if mean else []
-        rates += [rate_table(rows, dataset, cloud) for name, cloud in clouds_of(rows) if name == dataset]
+        rates += [rate_table(rows, dataset, cloud) for owner, cloud in clouds_of(rows) if owner == dataset]
+    distances = [distance_table(rows, dataset, cloud) for dataset, cloud in clouds_of(rows)]
     return Part(
         section=section,
-        summaries=[summary_table(rows, bd, here, dataset) for dataset in datasets],
-        matrices=[
+        summaries=apart.tables(summary_table(rows, bd, here, dataset) for dataset in datasets),
+        matrices=apart.tables(
             bd_matrix(rows, bd, anchor, dataset, figure)
             for anchor, dataset in against
             for figure in ("bd_rate_pct", "bd_psnr_db")
-        ],
-        certificates=[
+        ),
+        certificates=apart.tables(
             certificate_table(rows, bd, anchor, dataset, metric)
             for anchor, dataset in against
             for metric in metrics_of(bd)
-        ],
-        rates=rates,
+        ),
+        rates=apart.tables(rates),
+        distances=apart.tables(table for table in distances if table),
         curves=[plot for plot in curves if plot],
         costs=[cost] if cost else [],
         bd=bd,
+        undrawn=undrawn,
     )
 
 
+def _drawn(undrawn: list[str], what: str, draw: Callable[..., Plot | None], *arguments: Any) -> Plot | None:
+    """A plot that is known to draw; one that cannot be drawn costs no report and is told with its reason."""
+    try:
+        plot = draw(*arguments)
+        if plot:
+            _ = plot.svg
+    except Exception as error:
+        undrawn.append(f"{what}: {line(f'{type(error).__name__}: {error}')}")
+        return None
+    return plot
+
+
+class _Apart:
+    """Names of tables and plots as file names and ids: two that came out alike are numbered."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def name(self, wanted: str) -> str:
+        """The name, with a number where another one has it."""
+        count, free = 1, wanted
+        while free.lower() in self._taken:
+            count += 1
+            free = f"{wanted}-{count}"
+        self._taken.add(free.lower())
+        return free
+
+    def tables(self, tables: Iterable[Table]) -> list[Table]:
+        """The tables with names of their own."""
+        return [replace(table, name=self.name(table.slug)) for table in tables]
+
+
 def bd_figures(parts: Sequence[Part]) -> pd.DataFrame:
-    """The BD figures of all parts, with the label of their passport."""
-    frames = [part.bd.assign(passport=part.section.label) for part in parts if len(part.bd)]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*COLUMNS, "passport"])
+    """The BD figures of all parts, with the label of their passport in the page, and the rules that it stands for."""
+    frames = [
+        part.bd.assign(passport=part.section.label, passport_rules=words(part.section.passport))
+        for part in parts
+        if len(part.bd)
+    ]
+    if not frames:
+        return pd.DataFrame(columns=[*COLUMNS, "passport", "passport_rules"])
+    return pd.concat(frames, ignore_index=True)
 
 
-def all_tables(frame: pd.DataFrame, parts: Sequence[Part], provenance: Mapping[str, Any]) -> list[tuple[str, Table]]:
+def all_tables(frame: pd.DataFrame, parts: Sequence[Part], others: Table | None = None) -> list[tuple[str, Table]]:
     """(heading, table) in the order of the page; the heading names the passport where there are several."""
     tables = []
     for part in parts:
@@ -132,9 +222,8 @@ def all_tables(frame: pd.DataFrame, parts: Sequence[Part], provenance: Mapping[s
         tables += [(heading, table) for table in part.tables]
     if len(ok(frame)) < len(frame):
         tables.append(("", failures_table(frame)))
-    unavailable = provenance.get("unavailable") or {}
-    if unavailable:
-        tables.append(("", unavailable_table(unavailable)))
+    if others:
+        tables.append(("", others))
     tables += [("", clouds_table(frame)), ("", codecs_table(frame))]
     return tables
 

@@ -110,26 +110,27 @@ def to_markdown(table: Table, level: int = 3) -> str:
     notes = {note: number for number, note in enumerate(table.footnotes, start=1)}
     headings = [f"{column.group}: {column.title}" if column.group else column.title for column in table.columns]
     lines = [f"{'#' * level} {_markdown(table.title)}", "", _markdown(table.caption), ""]
-    lines.append(_markdown_row(headings))
-    lines.append(_markdown_row(["---:" if column.numeric else ":---" for column in table.columns], raw=True))
+    lines.append(_markdown_row([_markdown(heading) for heading in headings]))
+    lines.append(_markdown_row(["---:" if column.numeric else ":---" for column in table.columns]))
     for row in table.rows:
         cells = []
         for cell in row:
-            words = [cell.text, f"({cell.badge})" if cell.badge else "", f"[{notes[cell.note]}]" if cell.note else ""]
+            badge = f"({_markdown(cell.badge)})" if cell.badge else ""
+            words = [_markdown(cell.text), badge, f"[{notes[cell.note]}]" if cell.note else ""]
             cells.append(" ".join(filter(None, words)))
         lines.append(_markdown_row(cells))
     lines += ["", *(f"[{number}] {_markdown(note)}  " for note, number in notes.items())]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _markdown_row(cells: Sequence[str], *, raw: bool = False) -> str:
-    return f"| {' | '.join(cells if raw else map(_markdown, cells))} |"
+def _markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _markdown(text: str) -> str:
     """ASCII minus, so that figures can be pasted; no character that ends a cell or starts markup."""
     text = text.replace(MINUS, "-").replace("\n", " ")
-    for character in "\\|*_`<":
+    for character in "\\|*_`<[]":
         text = text.replace(character, f"\\{character}")
     return text
 
@@ -220,6 +221,9 @@ _LATEX = {
     "]": "{]}",
     MINUS: r"$-$",
     MISSING: "--",
+    "\N{HORIZONTAL ELLIPSIS}": r"\ldots{}",
+    "\N{RIGHTWARDS ARROW}": r"$\to$",
+    "\N{SUPERSCRIPT TWO}": r"\textsuperscript{2}",
     "±": r"$\pm$",
     "µ": r"\textmu{}",
     "\N{MULTIPLICATION SIGN}": r"$\times$",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from .bd import MEAN, MEAN_CURVE, METHODS, METRICS
 from .frame import (
+    NOT_APPLICABLE,
     clouds_of,
     codecs_of,
     compared_codecs,
@@ -28,6 +30,7 @@ from .text import (
     MISSING,
     bpp,
     deviation,
+    few,
     figure,
     integer,
     is_missing,
@@ -35,7 +38,6 @@ from .text import (
     number,
     percent,
     plural,
-    signed,
     significant,
 )
 
@@ -43,6 +45,15 @@ from .text import (
 MAX_MATRIX_CLOUDS = 5
 
 _VERDICTS = "OK: trustworthy; WEAK: doubtful, see the note; REFUSED: no figure, see the note"
+#: Which of two means to quote, and why; said once, next to the figures.
+WHICH_MEAN = (
+    "Quote the mean: BD-rate of each cloud, averaged over the clouds. Every cloud then counts alike, and each of its "
+    "parts has a verdict of its own. The BD figure of the mean curve averages rates and decibels over the clouds "
+    "first, so that clouds that are dear to code weigh most; it is in the certificates as a check, and differs where "
+    "the clouds do."
+)
+#: What each BD column is called.
+_BD_NAMES = {"bd_rate_pct": "BD-rate", "bd_psnr_db": "BD-PSNR"}
 _LABELS = {"d1": "D1", "d2": "D2"}
 
 
@@ -57,7 +68,7 @@ def _words(titles: Mapping[str, str], codec: str) -> Cell:
 
 
 def _lossless_only(rows: pd.DataFrame, codec: str) -> bool:
-    """Whether a codec claims no lossy rate, so that it has a point and no curve."""
+    """Whether only lossless rates of a codec were run, so that it has a point and no curve."""
     return bool(rows.loc[rows["codec"] == codec, "lossless"].all())
 
 
@@ -74,33 +85,43 @@ def _figure(value: Any, write: Any, note: str = "") -> Cell:
 # --- BD -----------------------------------------------------------------------------------------------------------
 
 
+#: Columns of the verdict, the reason, the deviation, the clouds of a mean, and the spread of each BD figure.
+_BD_COLUMNS = {
+    "bd_rate_pct": ("verdict", "reason", "sd_pct", "n_clouds", "spread_pct"),
+    "bd_psnr_db": ("psnr_verdict", "psnr_reason", "sd_db", "psnr_n_clouds", "spread_db"),
+}
+
+
 def _bd_cell(record: Mapping[str, Any] | None, column: str = "bd_rate_pct") -> Cell:
-    """A BD figure with its verdict; the reason is its note."""
+    """A BD figure with its own verdict; the reason is its note."""
     if record is None:
         return missing_cell()
+    verdict, reason, deviations, counts, _ = (record.get(name) for name in _BD_COLUMNS[column])
     value = number(record[column])
-    reason = record["reason"] or ""
-    if column == "bd_psnr_db" and record["verdict"] != "REFUSED":
-        reason = "; ".join(filter(None, [reason, record["psnr_reason"] or ""]))
     if value is None:
-        return Cell("", note=reason, badge="REFUSED") if record["verdict"] == "REFUSED" else missing_cell(reason)
+        return Cell("", note=reason or "", badge="REFUSED")
     text = figure(value)
-    sd = number(record.get("sd_pct"))
-    if column == "bd_rate_pct" and sd is not None:
+    sd = number(deviations)
+    if sd is not None:
         text += f" ± {deviation(sd, value)}"
-    return Cell(text, sort=value, note=reason, badge=record["verdict"], tip=_bd_tip(record))
+    over, of = number(counts), number(record.get("n_finished"))
+    if over is not None and of is not None and over < of:
+        text += f" ({over:.0f} of {of:.0f})"
+    return Cell(text, sort=value, note=reason or "", badge=verdict or "", tip=_bd_tip(record, column))
 
 
-def _bd_tip(record: Mapping[str, Any]) -> str:
+def _bd_tip(record: Mapping[str, Any], column: str) -> str:
     """The certificate in one line."""
     parts = []
-    low, high = number(record["quality_low_db"]), number(record["quality_high_db"])
+    of_rate = column == "bd_rate_pct"
+    ends = ("quality_low_db", "quality_high_db") if of_rate else ("rate_low_bpp", "rate_high_bpp")
+    low, high = (number(record.get(end)) for end in ends)
     if low is not None and high is not None:
-        parts.append(f"{low:.2f} to {high:.2f} dB")
-    overlap = number(record["overlap"])
+        parts.append(f"{low:.2f} to {high:.2f} dB" if of_rate else f"{bpp(low)} to {bpp(high)} bpp")
+    overlap = number(record.get("overlap" if of_rate else "rate_overlap"))
     if overlap is not None:
         parts.append(f"overlap {percent(overlap)}")
-    spread = number(record["spread_pct"])
+    spread = number(record.get(_BD_COLUMNS[column][-1]))
     if spread is not None:
         parts.append(f"{record['method']}, spread of methods {spread:.2f}")
     return ", ".join(parts)
@@ -144,7 +165,8 @@ def bd_matrix(rows: pd.DataFrame, bd: pd.DataFrame, anchor: str, dataset: str, c
         figures = [_bd_cell(figures_of.get((codec, span, metric)), column) for span in spans for metric in metrics]
         done = Cell(f"{len(ok(mine))}/{len(mine)}", sort=len(ok(mine)) / len(mine))
         cells.append([_words(titles, codec), *figures, done])
-    name, unit = ("BD-rate", "percent; negative is cheaper") if column == "bd_rate_pct" else ("BD-PSNR", "dB")
+    name = _BD_NAMES[column]
+    unit = "percent; negative is cheaper" if column == "bd_rate_pct" else "dB; positive is better"
     caption = (
         f"{name} against {titles[anchor]} on {dataset} in {unit}; {_method(bd)} interpolation. {_over(common)} "
         f"{_VERDICTS}. {count_ok(rows)}."
@@ -158,10 +180,12 @@ def _method(bd: pd.DataFrame) -> str:
     return listed(methods) or "no"
 
 
-def _over(common: Sequence[str]) -> str:
+def _over(common: Sequence[str], *, of_bd: bool = True) -> str:
     if not common:
         return "No cloud was finished by every compared codec, so there is no mean."
-    return f"Means are over what every compared codec finished: {listed(list(common))}."
+    text = f"Means are over what every compared codec finished: {few(list(common))}"
+    some = of_bd and len(common) > 1
+    return f"{text}; where a figure is refused on some of these, over the others." if some else f"{text}."
 
 
 def certificate_table(rows: pd.DataFrame, bd: pd.DataFrame, anchor: str, dataset: str, metric: str) -> Table:
@@ -174,15 +198,26 @@ def certificate_table(rows: pd.DataFrame, bd: pd.DataFrame, anchor: str, dataset
     columns = [
         Column("codec", numeric=False),
         Column("cloud", numeric=False),
-        Column("BD-rate, %", note=f"by {method}"),
-        Column("BD-PSNR, dB", note=f"by {method}"),
+        Column("BD-rate, %", note=f"by {method}, with its verdict"),
+        Column("BD-PSNR, dB", note=f"by {method}, with its verdict"),
         Column("interval, dB", note="qualities that both curves reach; nothing is extrapolated"),
         Column("both", group="overlap of", note="interval as a fraction of the union of both ranges"),
         Column("anchor", group="overlap of", note="as a fraction of the anchor's range"),
         Column("codec", group="overlap of", note="as a fraction of the codec's range"),
         Column("anchor", group="points inside", note="measured points inside the interval, of those on the curve"),
         Column("codec", group="points inside", note="measured points inside the interval, of those on the curve"),
-        Column("rising", numeric=False, note="whether the curves rose as measured; dominated points were dropped"),
+        Column(
+            "points",
+            group="rising",
+            numeric=False,
+            note="whether the measured points rise; those that a cheaper and better one dominates were dropped",
+        ),
+        Column(
+            "drawn",
+            group="rising",
+            numeric=False,
+            note=f"whether the {method} curves drawn through the points left rise over the interval",
+        ),
         *(Column(name, group="BD-rate by", note="percent") for name in others),
         Column("spread", note="largest minus smallest BD-rate of the interpolations, points of percent"),
     ]
@@ -196,8 +231,9 @@ def certificate_table(rows: pd.DataFrame, bd: pd.DataFrame, anchor: str, dataset
         cells.append(_certificate_row(record, titles, others))
     name = _LABELS[metric]
     caption = (
-        f"Certificates of the {name} figures against {titles[anchor]} on {dataset}; {method} interpolation. Verdicts "
-        f"are judged on BD-rate. {count_ok(rows)}."
+        f"Certificates of the {name} figures against {titles[anchor]} on {dataset}; {method} interpolation. BD-rate "
+        "and BD-PSNR are judged by the same tests, each along its own axis. Interval, overlap, points inside and "
+        f"spread are those of BD-rate; those of BD-PSNR are in bd.csv. {count_ok(rows)}."
     )
     title = f"{name} certificates against {titles[anchor]}, {dataset}"
     return Table(
@@ -210,18 +246,22 @@ def _certificate_row(record: Mapping[str, Any], titles: Mapping[str, str], metho
     empty = low is None or high is None or high <= low
     monotone = [record["anchor_monotone"], record["test_monotone"]]
     known = None not in monotone and record["anchor_points"] is not None
+    drawn = [record["anchor_drawn_rises"], record["test_drawn_rises"]]
     cloud = record["cloud"]
-    if cloud == MEAN and number(record["n_clouds"]):
-        cloud = f"mean of {plural(int(record['n_clouds']), 'cloud')}"
+    if cloud == MEAN and number(record["n_finished"]):
+        cloud = f"mean of {plural(int(record['n_finished']), 'cloud')}"
+    elif cloud == MEAN_CURVE:
+        cloud = "mean curve"
     return [
         _words(titles, record["codec"]),
         text_cell(cloud),
         _bd_cell(record),
-        _figure(record["bd_psnr_db"], signed, record["psnr_reason"] or ""),
+        _bd_cell(record, "bd_psnr_db"),
         missing_cell() if empty else Cell(f"{low:.2f}\N{EN DASH}{high:.2f}", sort=low),
         *(_figure(record[column], percent) for column in ("overlap", "overlap_of_anchor", "overlap_of_test")),
         *(_points_cell(record, side) for side in ("anchor", "test")),
-        text_cell(_monotone(*monotone), tip=record["dropped"] or "") if known else missing_cell(),
+        text_cell(_rising(*monotone), tip=record["dropped"] or "") if known else missing_cell(),
+        missing_cell() if None in drawn else text_cell(_rising(*drawn)),
         *(_figure(record[f"bd_rate_{method}_pct"], figure) for method in methods),
         _figure(record["spread_pct"], lambda value: f"{value:.2f}"),
     ]
@@ -232,9 +272,9 @@ def _points_cell(record: Mapping[str, Any], side: str) -> Cell:
     return missing_cell() if inside is None or used is None else Cell(f"{inside:.0f}/{used:.0f}", sort=inside)
 
 
-def _monotone(anchor: bool, test: bool) -> str:
+def _rising(anchor: bool, test: bool) -> str:
     if anchor and test:
-        return "yes"
+        return "both"
     return f"{listed([name for name, rises in (('anchor', anchor), ('codec', test)) if not rises])} not"
 
 
@@ -267,7 +307,7 @@ def summary_table(rows: pd.DataFrame, bd: pd.DataFrame, anchors: Sequence[str], 
                 if codec == anchor:
                     figures.append(Cell("anchor"))
                 elif _lossless_only(rows, codec):
-                    figures.append(missing_cell("it has lossless rates only, and so no curve"))
+                    figures.append(missing_cell("only lossless rates of it were run, so it has no curve"))
                 else:
                     figures.append(_bd_cell(record))
         cells.append(
@@ -282,8 +322,8 @@ def summary_table(rows: pd.DataFrame, bd: pd.DataFrame, anchors: Sequence[str], 
         )
     common = finished_clouds(rows, dataset, compared_codecs(rows, dataset))
     caption = (
-        f"Summary of {dataset}. BD-rate is the mean of the clouds' figures ± their standard deviation, in percent of "
-        f"rate at equal quality; negative is cheaper. {_over(common)} {_VERDICTS}. {count_ok(rows)}."
+        f"Summary of {dataset}. BD-rate is the mean of the clouds' BD-rates ± their standard deviation, in percent "
+        f"of rate at equal quality; negative is cheaper. {_over(common)} {_VERDICTS}. {count_ok(rows)}."
     )
     return Table(f"Summary, {dataset}", caption, columns, cells, name=f"summary-{dataset}")
 
@@ -291,7 +331,7 @@ def summary_table(rows: pd.DataFrame, bd: pd.DataFrame, anchors: Sequence[str], 
 def _lossless_cell(rows: pd.DataFrame) -> Cell:
     claims = rows[rows["lossless"]]
     if not len(claims):
-        return missing_cell("it has no lossless rate")
+        return missing_cell("no lossless rate of it was run")
     values = [value for value in map(number, ok(claims)["rate_bpp"]) if value is not None]
     if not values:
         return missing_cell("no lossless job succeeded")
@@ -319,7 +359,7 @@ _RD_COLUMNS = (
     Column("codec", numeric=False),
     Column("rate", numeric=False),
     Column("points out"),
-    Column("bytes", note="bytes given to the sealed decoder"),
+    Column("bytes", note="bytes given to the decoder"),
     Column("bpp", note="8 bytes / points of the input"),
     Column("D1", group="PSNR, dB"),
     Column("D2", group="PSNR, dB"),
@@ -344,7 +384,7 @@ def rate_table(rows: pd.DataFrame, dataset: str, cloud: str) -> Table:
 
 
 def _rate_row(row: Mapping[str, Any], titles: Mapping[str, str]) -> list[Cell]:
-    why = "" if row["status"] == "ok" else f"{row['status']}: {row['reason']}"
+    why = _why(row)
     rate = text_cell(row["rate"], href=f"#{row['row_id']}")
     return [
         _words(titles, row["codec"]),
@@ -357,6 +397,68 @@ def _rate_row(row: Mapping[str, Any], titles: Mapping[str, str]) -> list[Cell]:
         *(_figure(row[f"{phase}_peak_mb"], integer, why) for phase in ("encode", "decode")),
         _status_cell(row),
     ]
+
+
+_DISTANCE_COLUMNS = (
+    Column("codec", numeric=False),
+    Column("rate", numeric=False),
+    Column("bpp", note="8 bytes / points of the input"),
+    Column("mean d, A\N{RIGHTWARDS ARROW}B + B\N{RIGHTWARDS ARROW}A", group="chamfer", note="chamfer_mean_sum"),
+    Column("mean d², A\N{RIGHTWARDS ARROW}B + B\N{RIGHTWARDS ARROW}A", group="chamfer", note="chamfer_sq_mean_sum"),
+    Column("D1, max d²", group="Hausdorff, larger direction", note="hausdorff_d1_sq"),
+    Column("D1, dB", group="Hausdorff, larger direction", note="hausdorff_d1_psnr_db"),
+    Column("D2, max d²", group="Hausdorff, larger direction", note="hausdorff_d2_sq"),
+    Column("D2, dB", group="Hausdorff, larger direction", note="hausdorff_d2_psnr_db"),
+    Column("D1", group="mean squared error", note="d1_mse, larger direction"),
+    Column("D2", group="mean squared error", note="d2_mse, larger direction"),
+)
+_DISTANCES = (
+    *("chamfer_mean_sum", "chamfer_sq_mean_sum"),
+    *("hausdorff_d1_sq", "hausdorff_d1_psnr_db", "hausdorff_d2_sq", "hausdorff_d2_psnr_db"),
+    *("d1_mse", "d2_mse"),
+)
+
+
+def distance_table(rows: pd.DataFrame, dataset: str, cloud: str) -> Table | None:
+    """Chamfer, Hausdorff and mean squared error of every job of one cloud; None where none was measured."""
+    rows = of_cloud(rows, dataset, cloud)
+    require_one_passport(rows)
+    titles = _titles(rows)
+    if not any(number(value) is not None for name in _DISTANCES for value in rows[name]):
+        return None
+    cells = [
+        [
+            _words(titles, row["codec"]),
+            text_cell(row["rate"], href=f"#{row['row_id']}"),
+            _figure(row["rate_bpp"], bpp, _why(row)),
+            *(_distance_cell(row, name) for name in _DISTANCES),
+        ]
+        for row in records(rows)
+    ]
+    caption = (
+        f"Chamfer, Hausdorff and mean squared error on {cloud} ({dataset}), A the input and B the decoded cloud, d "
+        "the distance to the nearest point of the other cloud in units of the input's coordinates. Chamfer is the "
+        "sum of both directions' means, once of distances and once of their squares; papers use either. Hausdorff is "
+        f"the larger direction's largest squared distance, along the normal for D2. {count_ok(rows)}."
+    )
+    return Table(f"{cloud}: distances", caption, _DISTANCE_COLUMNS, cells, name=f"distances-{dataset}-{cloud}")
+
+
+def _why(row: Mapping[str, Any]) -> str:
+    return "" if row["status"] == "ok" else f"{row['status']}: {row['reason']}"
+
+
+def _distance_cell(row: Mapping[str, Any], column: str) -> Cell:
+    """A distance, zero told from missing; decibels of a zero are called lossless."""
+    value = number(row[column])
+    if value is not None:
+        decibels = column.endswith("_db")
+        return Cell(f"{value:.2f}" if decibels else significant(value), sort=value)
+    square = f"{column.removesuffix('_psnr_db')}_sq"
+    if column.endswith("_psnr_db") and number(row.get(square)) == 0:
+        return Cell("lossless", sort=1e9)
+    missing = row["missing"]
+    return missing_cell(str(_why(row) or missing.get(column) or missing.get(square) or "not measured"))
 
 
 def _status_cell(row: Mapping[str, Any]) -> Cell:
@@ -374,7 +476,8 @@ def psnr_cell(row: Mapping[str, Any], metric: str, why: str = "") -> Cell:
     if is_lossless(row, metric):
         return Cell("lossless", sort=1e9)
     missing = row["missing"]
-    return missing_cell(why or missing.get(f"{metric}_psnr_db") or missing.get(f"{metric}_mse") or "not measured")
+    reason = why or missing.get(f"{metric}_psnr_db") or missing.get(f"{metric}_mse") or "not measured"
+    return missing_cell(str(reason))
 
 
 def mean_table(rows: pd.DataFrame, dataset: str) -> Table | None:
@@ -398,7 +501,7 @@ def mean_table(rows: pd.DataFrame, dataset: str) -> Table | None:
     columns = [_RD_COLUMNS[0], _RD_COLUMNS[1], *_RD_COLUMNS[3:-1]]
     caption = (
         f"Mean over {plural(len(common), 'cloud')} of {dataset}: rate is the mean of bits per point, PSNR the mean "
-        f"of decibels. {_over(common)} {count_ok(rows)}."
+        f"of decibels. {_over(common, of_bd=False)} {count_ok(rows)}."
     )
     return Table(f"Mean of {dataset}", caption, columns, cells, name=f"rates-{dataset}-mean")
 
@@ -450,32 +553,77 @@ def failures_table(rows: pd.DataFrame) -> Table:
         ]
         for row in records(failed)
     ]
-    caption = f"Jobs that did not succeed; none of their figures enters a curve or a mean. {count_ok(rows)}."
+    caption = (
+        f"{plural(len(failed), 'job')} did not succeed: {count_failures(rows)}. No figure of theirs enters a curve "
+        f"or a mean. {count_ok(rows)}."
+    )
     return Table("Failures", caption, columns, cells, name="failures")
 
 
-def unavailable_table(unavailable: Mapping[str, str]) -> Table:
-    """Codecs that were asked for and cannot run on this machine."""
-    columns = [Column("codec", numeric=False), Column("reason and remedy", numeric=False)]
-    cells = [[text_cell(name), text_cell(reason)] for name, reason in unavailable.items()]
-    caption = f"{plural(len(cells), 'codec')} asked for that could not run on this machine."
-    return Table("Unavailable codecs", caption, columns, cells, name="unavailable")
+#: What the statuses mean that do not say themselves whose fault it was.
+BLAME = {
+    "unreadable": "the cloud could not be read, which is no fault of the codec",
+    "disrupted": "something from outside ended the job (a killed worker, a full disk, a file that was gone); the "
+    "next `bench run` tries it again",
+    "mismatch": "the decoder gave other points, or the codec other figures, than it had promised",
+    "metric_failed": "the codec did its part, the distortion could not be measured",
+}
+
+
+def count_failures(rows: pd.DataFrame) -> str:
+    """`3 timeout, 1 encode_failed`, the most frequent first; the counts sum to the jobs that are not ok."""
+    counts = Counter(status or "no status" for status in rows["status"] if status != "ok")
+    return ", ".join(f"{count} {status}" for status, count in counts.most_common())
+
+
+def not_applicable_table(everything: pd.DataFrame) -> Table | None:
+    """Which codec does not code which clouds, and why; None where each codes all.
+
+    Args:
+        everything: prepared rows, those of status not_applicable among them.
+    """
+    mine = everything[everything["status"] == NOT_APPLICABLE]
+    if not len(mine):
+        return None
+    titles = _titles(everything)
+    groups: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    for codec, dataset, cloud in dict.fromkeys(zip(mine["codec"], mine["dataset"], mine["cloud"], strict=True)):
+        rows = of_cloud(everything[everything["codec"] == codec], dataset, cloud)
+        skipped = rows[rows["status"] == NOT_APPLICABLE]
+        rates = tuple(skipped["rate"]) if len(skipped) < len(rows) else ()
+        groups.setdefault((codec, skipped["reason"].iloc[-1], rates), []).append(cloud)
+    columns = [Column(title, numeric=False) for title in ("codec", "rates", "clouds", "reason")]
+    cells = [
+        [_words(titles, codec), text_cell(listed(list(rates)) or "all"), text_cell(few(clouds)), text_cell(reason)]
+        for (codec, reason, rates), clouds in groups.items()
+    ]
+    caption = (
+        f"{plural(len(mine), 'job')} of codecs that do not code this kind of cloud. These are no failures, and count "
+        "nowhere."
+    )
+    return Table("Not applicable", caption, columns, cells, name="not-applicable")
 
 
 def clouds_table(rows: pd.DataFrame) -> Table:
     """What it was run on: points and identity of each cloud."""
     columns = [Column("data set", numeric=False), Column("cloud", numeric=False), Column("points")]
-    columns += [Column("sha256 of the geometry", numeric=False), Column("jobs ok")]
+    columns += [
+        Column("repeats merged", note="points of the file that repeated another and were merged before coding"),
+        Column("sha256 of the geometry", numeric=False),
+        Column("jobs ok"),
+    ]
     cells = []
     for dataset, cloud in clouds_of(rows):
         mine = of_cloud(rows, dataset, cloud)
         points = next((value for value in map(number, mine["points_in"]) if value), None)
         hashes = list(dict.fromkeys(str(value) for value in mine["cloud_sha256"] if value))
+        repeats = next((value for value in map(number, mine["repeats_dropped"]) if value is not None), None)
         cells.append(
             [
                 text_cell(dataset),
                 text_cell(cloud),
-                _figure(points, integer),
+                _figure(points, integer, "" if points else "it could not be read"),
+                _figure(repeats, integer, "not recorded"),
                 text_cell(", ".join(hashes) or MISSING),
                 Cell(f"{len(ok(mine))}/{len(mine)}", sort=len(ok(mine)) / len(mine)),
             ]

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
+from collections.abc import Sequence
 from typing import Any
 
+#: Larger figures are nonsense, and sums of them would overflow.
+LARGEST = 1e100
+#: From here on a figure is written with an exponent.
+_LONG = 1e15
+#: Characters of a name in a file name; a path component has 255 bytes at most.
+SLUG_LIMIT = 120
 #: What stands where there is no figure.
 MISSING = "\N{EN DASH}"
 #: A real minus; renderers that want ASCII translate it.
@@ -18,16 +26,19 @@ def is_missing(value: Any) -> bool:
 
 
 def number(value: Any) -> float | None:
-    """A finite float, or None for what is missing or infinite."""
-    if is_missing(value) or isinstance(value, str):
+    """A finite float, or None for what is missing, infinite, no number, or too large to be one that was measured."""
+    if is_missing(value) or isinstance(value, str | bytes):
         return None
-    result = float(value)
-    return result if math.isfinite(result) else None
+    try:
+        result = float(value)
+    except (TypeError, ValueError, OverflowError):  # a list, say, or an integer beyond the floats
+        return None
+    return result if abs(result) <= LARGEST else None
 
 
 def integer(value: float) -> str:
     """`79,389`."""
-    return f"{round(value):,}"
+    return f"{round(value):,}" if abs(value) < _LONG else f"{value:.3g}"
 
 
 def signed(value: float, digits: int = 2) -> str:
@@ -56,6 +67,8 @@ def significant(value: float, digits: int = 3) -> str:
     """A value to `digits` significant digits, without exponent: `0.0123`, `1.23`, `123`, `12,345`."""
     if value == 0:
         return "0"
+    if abs(value) >= _LONG:
+        return f"{value:.{digits - 1}e}"
     exponent = math.floor(math.log10(abs(value)))
     decimals = digits - 1 - exponent
     if decimals > 9:
@@ -86,11 +99,22 @@ def listed(items: list[str]) -> str:
     return f"{', '.join(items[:-1])} and {items[-1]}"
 
 
+def few(items: Sequence[str], count: int = 8) -> str:
+    """`a, b and c`; of more than `count` items the first, and how many more."""
+    distinct = list(dict.fromkeys(items))
+    if len(distinct) <= count:
+        return listed(distinct)
+    return f"{', '.join(distinct[:count])} and {len(distinct) - count} more"
+
+
 def slug(text: str) -> str:
-    """A name safe in file names, HTML ids and LaTeX labels."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "unnamed"
+    """A name safe in file names, HTML ids and LaTeX labels, of at most `SLUG_LIMIT` characters."""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "unnamed"
+    return safe if len(safe) <= SLUG_LIMIT else f"{safe[: SLUG_LIMIT - 9]}-{zlib.crc32(safe.encode()):08x}"
 
 
 def natural_key(text: str) -> list[Any]:
     """Sort key that puts r2 before r10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
+    parts = re.split(r"([0-9]+)", text)
+    # A number compares by its length, then by its digits: no integer is made of what may be thousands of them.
+    return [(len(part.lstrip("0")), part.lstrip("0")) if i % 2 else part for i, part in enumerate(parts)]

@@ -56,7 +56,12 @@ def test_verdicts_on_the_examples_of_the_package():
     assert certified_bd(*README[2]).verdict == "OK"
     result = certified_bd(*README[3])
     assert result.verdict == "WEAK"
-    assert result.reason == "the akima curve of the test does not rise everywhere"
+    assert result.reason == (
+        "the measured points of the test rise, but the akima curve drawn through them falls in places"
+    )
+    assert result.test_monotone  # the points
+    assert not result.test_drawn_rises  # the curve
+    assert result.anchor_drawn_rises
     assert result.spread_pct == pytest.approx(2.31, abs=0.01)
 
 
@@ -182,9 +187,11 @@ def test_disjoint_curves_are_refused():
     result = certified_bd([1, 2, 3, 4], [30, 31, 32, 33], [1, 2, 3, 4], [40, 41, 42, 43])
     assert result.verdict == "REFUSED"
     assert result.bd_rate_pct is None
-    assert result.bd_psnr_db is None
     assert result.overlap == 0
     assert result.reason == "the curves share no quality: anchor 30 to 33, test 40 to 43"
+    # At equal rate they can be compared very well: BD-PSNR has a verdict of its own.
+    assert (result.psnr_verdict, result.psnr_reason) == ("OK", "")
+    assert result.bd_psnr_db == pytest.approx(10)
 
 
 def test_touching_curves_are_refused():
@@ -198,7 +205,8 @@ def test_curves_without_a_common_rate_have_no_bd_psnr():
     assert result.bd_rate_pct == pytest.approx(-90)
     assert result.verdict == "OK"
     assert result.bd_psnr_db is None
-    assert result.psnr_reason == "no BD-PSNR: the curves share no rate (anchor 10 to 40, test 1 to 4)"
+    assert result.psnr_verdict == "REFUSED"
+    assert result.psnr_reason == "the curves share no rate: anchor 10 to 40, test 1 to 4"
 
 
 @pytest.mark.parametrize(
@@ -290,32 +298,200 @@ def test_wrong_arguments():
         certified_bd(*ANCHOR, *TEST, method="linear")
 
 
+SATURATED = ([0.1, 0.2, 0.9, 1.0, 1.2], [60.0, 63.0, 63.001, 66.0, 70.0])
+STEADY = ([0.1, 0.25, 0.5, 0.9, 1.2], [60.0, 63.5, 65.0, 67.0, 70.0])
+
+
+def test_saturating_curves_are_refused_with_a_reason():
+    """A nearly level stretch (FAU-LMS/bjontegaard#3): akima shoots off, by 10^149 and more."""
+    # Two codecs that saturate: one pads, and repairs one point of the cloud by it.
+    plateau = ([22.14, 25.384, 205.314, 248.26, 329.008], [54.7996, 63.28375, 63.28522, 67.5082, 79.5905])
+    steady = ([22.14, 44.36, 147.532, 248.26, 329.008], [54.7996, 63.8696, 65.3498, 67.5082, 79.5905])
+    result = certified_bd(*steady, *plateau)
+    assert (result.verdict, result.bd_rate_pct) == ("REFUSED", None)
+    assert result.reason == (
+        "the akima curve leaves the measured points: it gives 10^-149 times the rate, where curves that rise through "
+        "these points give -28.52 % to +47.59 %"
+    )
+    assert set(result.rate_by_method) == {"pchip", "cubic"}
+    assert result.psnr_verdict == "WEAK"
+    assert "the sign depends on the interpolation" in result.psnr_reason
+    refused = certified_bd([1, 2, 4, 8, 16], [30, 33, 36, 39, 42], [1, 2, 64, 65, 66], [30, 36, 36 + 1e-9, 39, 42])
+    assert refused.verdict == "REFUSED"
+    assert refused.bd_rate_pct is None
+    assert "the akima curve leaves the measured points" in refused.reason
+
+
+def test_steep_curves_have_no_bd_psnr_of_hundreds_of_db():
+    """Two rates that nearly agree: akima over log rate shoots off; once +1170 dB and OK."""
+    rates, qualities = [1, 2, 2 * (1 + 1e-9), 4, 8], [30, 33, 36, 38, 40]
+    result = certified_bd([1, 2, 4, 8, 16], [30, 33, 36, 39, 42], rates, qualities)
+    assert result.psnr_verdict == "REFUSED"
+    assert result.bd_psnr_db is None
+    assert result.psnr_reason.startswith("the akima curve leaves the measured points: it gives ")
+    assert result.psnr_reason.endswith(" dB")
+
+
+@pytest.mark.parametrize("curve", [SATURATED, STEADY])
+def test_both_figures_are_judged_by_the_same_tests(curve):
+    """A curve with rate and quality swapped (on a log scale) has the two verdicts swapped."""
+    anchor = ([0.1, 0.3, 0.6, 1.0, 1.3], [60.0, 63.2, 65.1, 67.5, 70.5])
+
+    def swapped(points):
+        rates, qualities = points
+        return [10 ** (quality / 100) for quality in qualities], [100 * math.log10(rate) for rate in rates]
+
+    # Everything in units in which log rate and quality weigh alike: decibels of a hundredth of a decade.
+    limits = Thresholds(
+        max_spread=0.01 * math.log(10), max_spread_db=1, max_dip=10**0.01 - 1, max_dip_db=1, sign_floor_pct=1e-6
+    )
+    straight = certified_bd(*anchor, *curve, thresholds=limits)
+    turned = certified_bd(*swapped(anchor), *swapped(curve), thresholds=limits)
+    assert (turned.psnr_verdict, turned.verdict) == (straight.verdict, straight.psnr_verdict)
+    if straight.verdict != "REFUSED":
+        assert turned.bd_psnr_db == pytest.approx(100 * math.log10(1 + straight.bd_rate_pct / 100), rel=1e-6)
+
+
+def test_few_points_few_inside_and_small_overlap_make_bd_psnr_weak():
+    few = certified_bd(*ANCHOR, [0.1, 0.3], [60, 70])
+    assert few.psnr_verdict == "WEAK"
+    assert "the test has 2 points, 4 are asked for" in few.psnr_reason
+    aside = certified_bd(*ANCHOR, [0.6, 0.9, 1.4, 2.5], [60, 63, 66, 69])
+    assert aside.verdict == "OK"
+    assert aside.psnr_verdict == "WEAK"
+    assert aside.psnr_reason == (
+        "overlap is 3 % of the range of log rates (0.6 to 0.68 of 0.02 to 2.5); only 1 point of the test inside the "
+        "overlap"
+    )
+
+
+def test_figures_out_of_all_proportion_are_refused():
+    qualities = [30, 33, 36, 39]
+    result = certified_bd([1, 2, 4, 8], qualities, [1e5, 2e5, 4e5, 8e5], qualities)
+    assert (result.verdict, result.bd_rate_pct) == ("REFUSED", None)
+    assert "more than 10,000 times the rate of the anchor" in result.reason
+    result = certified_bd([1, 2, 4, 8], qualities, [1, 2, 4, 8], [quality + 290 for quality in qualities])
+    assert (result.psnr_verdict, result.bd_psnr_db) == ("REFUSED", None)
+    assert "+290 dB at equal rate is more than 100 dB" in result.psnr_reason
+
+
+def test_failure_of_an_interpolation_is_a_verdict(monkeypatch):
+    import bjontegaard as package
+
+    def fails(*_, **__):
+        raise OverflowError("(34, 'Numerical result out of range')")
+
+    monkeypatch.setattr(package, "bd_linear", fails)
+    result = certified_bd(*ANCHOR, *TEST)
+    assert (result.verdict, result.psnr_verdict) == ("REFUSED", "REFUSED")
+    assert "OverflowError" in result.reason
+    assert "OverflowError" in result.psnr_reason
+
+
+def test_rates_that_logarithms_do_not_tell_apart_are_one():
+    anchor, test = ([1e6 * rate for rate in rates] for rates in (ANCHOR[0], TEST[0]))
+    again = float(np.nextafter(test[2], math.inf))
+    result = certified_bd(anchor, ANCHOR[1], [*test, again], [*TEST[1], TEST[1][2] + 1])
+    assert result.test_points == len(TEST[0])
+    assert [point.dominated for point in result.dropped] == [True]
+
+
+@pytest.mark.parametrize(
+    ("rates", "qualities", "text"),
+    [
+        (["1", "2"], [30, 31], r"the test's rates must be numbers, got '1' at 0"),
+        ("12", [30, 31], r"the test's rates must be a sequence of numbers, got '12'"),
+        ([1, 2], b"ab", r"the test's qualities must be a sequence of numbers, got b'ab'"),
+        ([1, 2], None, "the test's qualities must be a sequence of numbers, got None"),
+        ([1, 2], 3.5, "the test's qualities must be a sequence of numbers, got 3.5"),
+        ([1, 2], {1: 30, 2: 31}, "the test's qualities must be a sequence of numbers"),
+        ([1, 2], np.float64(3), "the test's qualities must be a sequence of numbers"),
+        ([1, 2], np.zeros((2, 2)), "the test's qualities must be numbers, got array"),
+        ([True, 2], [30, 31], "the test's rates must be numbers, got True at 0"),
+        ([1 + 2j, 2], [30, 31], "the test's rates must be numbers"),
+        ([1, [2]], [30, 31], r"the test's rates must be numbers, got \[2\] at 1"),
+        (["x" * 10_000_000], [30], "the test's rates must be numbers, got 'xxx"),
+    ],
+)
+def test_no_numbers_are_a_typed_error(rates, qualities, text):
+    with pytest.raises(CurveError, match=text) as caught:
+        certified_bd(*ANCHOR, rates, qualities)
+    assert len(str(caught.value)) < 200
+
+
+def test_numbers_of_other_types_are_numbers():
+    from decimal import Decimal
+    from fractions import Fraction
+
+    expected = certified_bd(*ANCHOR, *TEST).bd_rate_pct
+    assert certified_bd(*ANCHOR, [Decimal(str(rate)) for rate in TEST[0]], TEST[1]).bd_rate_pct == expected
+    assert certified_bd(*ANCHOR, [Fraction(str(rate)) for rate in TEST[0]], TEST[1]).bd_rate_pct == expected
+    assert certified_bd(*ANCHOR, [*TEST[0], 10**400], [*TEST[1], 80]).bd_rate_pct == expected
+
+
 _values = st.one_of(
     st.none(),
     st.just(math.nan),
     st.just(math.inf),
     st.floats(min_value=-1, max_value=80, allow_nan=False),
-    st.sampled_from([0.0, 0.1, 0.2, 60.0]),
+    st.floats(),
+    st.sampled_from([0.0, 0.1, 0.2, 60.0, 60.001, 0.2 * (1 + 1e-15), 1e308, 5e-324]),
+)
+# What breaks interpolation are rates and qualities that almost agree.
+_close = st.builds(
+    lambda base, steps: [base + step for step in np.cumsum(steps)],
+    st.sampled_from([0.01, 1.0, 60.0]),
+    st.lists(st.sampled_from([1e-15, 1e-12, 1e-9, 1e-3, 1.0, 10.0]), min_size=4, max_size=6),
+)
+_curves = st.one_of(
+    st.lists(st.tuples(_values, _values), max_size=7),
+    st.tuples(_close, _close).map(lambda pair: list(zip(*pair, strict=False))),
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(*(st.lists(st.tuples(_values, _values), max_size=7) for _ in range(2)))
+def _check(figure, verdict, reason, by_method):
+    assert verdict in ("OK", "WEAK", "REFUSED")
+    assert (verdict == "OK") == (reason == "")
+    assert (figure is None) == (verdict == "REFUSED")
+    assert figure is None or math.isfinite(figure)
+    assert all(map(math.isfinite, by_method.values()))
+
+
+@settings(max_examples=300, deadline=None)
+@given(_curves, _curves)
+@pytest.mark.filterwarnings("error")
 def test_any_input_has_an_answer(anchor, test):
     columns = [[point[axis] for point in curve] for curve in (anchor, test) for axis in range(2)]
     result = certified_bd(*columns)
-    if result.verdict == "REFUSED":
-        assert result.bd_rate_pct is None
-        assert result.reason
-    else:
-        assert math.isfinite(result.bd_rate_pct)
-        assert result.bd_rate_pct > -100
-        assert (result.verdict == "OK") == (result.reason == "")
+    _check(result.bd_rate_pct, result.verdict, result.reason, result.rate_by_method)
+    _check(result.bd_psnr_db, result.psnr_verdict, result.psnr_reason, result.psnr_by_method)
+    if result.verdict != "REFUSED":
+        assert -100 < result.bd_rate_pct < 1e6
         low, high = result.quality.low, result.quality.high
         assert low >= max(result.anchor_range[0], result.test_range[0])
         assert high <= min(result.anchor_range[1], result.test_range[1])
+    if result.psnr_verdict != "REFUSED":
+        assert abs(result.bd_psnr_db) <= 100
     assert 0 <= result.overlap <= 1
     assert result.anchor_points + result.test_points + len(result.dropped) == len(anchor) + len(test)
+
+
+_nonsense = st.one_of(
+    st.text(), st.binary(), st.booleans(), st.complex_numbers(), st.dictionaries(st.text(), st.text())
+)
+_arguments = st.one_of(_nonsense, st.none(), st.integers(), st.lists(st.one_of(_nonsense, _values, st.integers())))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.tuples(*(_arguments for _ in range(4))))
+@pytest.mark.filterwarnings("error")
+def test_any_type_has_an_answer_or_a_typed_error(arguments):
+    try:
+        result = certified_bd(*arguments)
+    except CurveError as error:
+        assert str(error).count("\n") == 0
+    else:
+        _check(result.bd_rate_pct, result.verdict, result.reason, result.rate_by_method)
 
 
 def test_docstring_examples():

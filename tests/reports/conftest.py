@@ -149,7 +149,9 @@ def make_row(codec, rate, cloud, *, bpp, d1, out, points, dataset="8ivfb", seed=
         "stream_sha256": _sha("stream", codec, rate, cloud, size),
         "reconstruction_sha256": _sha("out", codec, rate, cloud),
         "started_at": "2026-11-21T01:00:00+00:00",
-        "schema_version": 1,
+        "seal": "landlock+userns",
+        "repeats_dropped": 0,
+        "schema_version": 2,
     }
     return {**row, **changes}
 

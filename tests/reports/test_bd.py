@@ -88,7 +88,10 @@ def test_untrained_is_refused_and_contaminated_is_weak(troubled_bd):
     untrained = figure(troubled_bd, "untrained-net", LONGDRESS)
     assert untrained["verdict"] == "REFUSED"
     assert untrained["reason"] == "the weights of untrained-net are untrained"
-    assert all(untrained[name] != untrained[name] for name in ("bd_rate_pct", "bd_rate_pchip_pct"))  # NaN
+    assert untrained["psnr_verdict"] == "REFUSED"
+    assert all(
+        untrained[name] != untrained[name] for name in ("bd_rate_pct", "bd_rate_pchip_pct", "bd_psnr_db")
+    )  # NaN
     assert figure(troubled_bd, "voxel-net", LONGDRESS)["verdict"] == "OK"
     contaminated = figure(troubled_bd, "voxel-net", LOOT)
     assert contaminated["verdict"] == "WEAK"
@@ -103,6 +106,36 @@ def test_mean_is_believed_no_more_than_its_worst_part(rows, change, certify):
     mean = figure(bd_table(frame, ["gpcc-octree"], certify), "voxel-net", MEAN)
     assert mean["verdict"] == "WEAK"
     assert mean["reason"] == f"on {LOOT}: voxel-net was trained on this cloud"
+
+
+def test_a_cloud_that_is_refused_does_not_empty_the_mean(rows, change, certify):
+    """Octree's curve on loot shares no quality with the anchor's; BD-PSNR stands on both clouds."""
+
+    def is_octree_on_loot(f):
+        return (f["codec"] == "octree") & (f["cloud"] == LOOT) & (f["rate"] != "lossless")
+
+    few = only(rows)
+    few.loc[is_octree_on_loot(few), "d1_psnr_db"] += 30
+    table = bd_table(prepare(few), ["gpcc-octree"], certify)
+    assert figure(table, "octree", LOOT)["verdict"] == "REFUSED"
+    mean, longdress = figure(table, "octree", MEAN), figure(table, "octree", LONGDRESS)
+    assert mean["bd_rate_pct"] == longdress["bd_rate_pct"]
+    assert (mean["verdict"], mean["n_clouds"], mean["n_finished"], mean["clouds"]) == ("WEAK", 1, 2, LONGDRESS)
+    assert mean["reason"].startswith(f"mean of 1 of 2 clouds ({LONGDRESS}); refused on {LOOT}: the curves share no ")
+    assert (mean["psnr_verdict"], mean["psnr_n_clouds"]) == ("OK", 2)
+    assert mean["bd_psnr_db"] == pytest.approx(
+        (longdress["bd_psnr_db"] + figure(table, "octree", LOOT)["bd_psnr_db"]) / 2
+    )
+
+
+def test_bd_psnr_has_a_verdict_of_its_own(rows, certify):
+    few = only(rows)
+    mine = (few["codec"] == "octree") & (few["rate"] != "lossless")
+    few.loc[mine, "rate_bpp"] *= 100  # no rate is shared any more
+    record = figure(bd_table(prepare(few), ["gpcc-octree"], certify), "octree", LONGDRESS)
+    assert record["verdict"] == "OK"
+    assert record["psnr_verdict"] == "REFUSED"
+    assert record["psnr_reason"].startswith("the curves share no rate: anchor 0.022 to 0.679, test ")
 
 
 def test_lossless_codec_has_no_figure(bd):

@@ -1,6 +1,6 @@
 """Rows made ready: order, passports, completeness."""
 
-import json
+import re
 import shlex
 
 import pandas as pd
@@ -157,8 +157,11 @@ def test_results_hold_every_column_and_leading_ones_first(rows):
     expected = "codec rate dataset cloud status reason points_in points_out size_bytes rate_bpp d1_mse d1_psnr_db"
     assert list(table.columns[:12]) == expected.split()
     assert set(rows.columns) <= set(table.columns)
-    assert json.loads(table["sections"][0])["header"] == 16
-    assert "row_id" not in table
+    assert re.fullmatch(r"header=16; payload=\d+", table["sections"][0])
+    assert table["limits"][0] == "timeout_s=3600.0; memory_limit_gb="
+    assert len(table["encode_s_samples"][0].split()) == 3
+    assert "normals.source=estimated; normals.neighbours=12; " in table["passport"][0]
+    assert not {"row_id", "given", "skipped"} & set(table)
 
 
 def test_fingerprint_does_not_depend_on_the_order(rows, change):

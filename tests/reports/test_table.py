@@ -12,11 +12,11 @@ from pccbench.reports.tables import (
     certificate_table,
     clouds_table,
     codecs_table,
+    distance_table,
     failures_table,
     mean_table,
     rate_table,
     summary_table,
-    unavailable_table,
 )
 
 LONGDRESS, LOOT = "longdress_vox10_1300", "loot_vox10_1200"
@@ -74,7 +74,6 @@ def cell(table, row, column):
 def test_rate_table_shows_every_job_and_why_figures_are_missing(troubled_rows):
     table = rate_table(prepare(troubled_rows), "8ivfb", LOOT)
     assert len(table.rows) == (troubled_rows["cloud"] == LOOT).sum()
-    assert "32 of 34 jobs ok" not in table.caption or len(table.rows) == 34
     timeout = cell(table, ["Draco", "q09"], "PSNR, dB D1")
     assert (timeout.text, timeout.note) == ("\N{EN DASH}", "timeout: decode took longer than 60 s")
     assert cell(table, ["Draco", "q09"], "bytes").text == "198,704"
@@ -142,6 +141,61 @@ def test_matrix_shows_verdicts_with_reasons(troubled_rows, troubled_bd):
     assert not any("Raw" in row[0].text for row in table.rows)  # it has no curve
 
 
+def test_each_bd_figure_wears_its_own_badge(rows, certify):
+    from pccbench.reports.bd import bd_table
+
+    few = rows[rows["codec"].isin(["gpcc-octree", "octree"])].copy()
+    few.loc[(few["codec"] == "octree") & (few["rate"] != "lossless"), "rate_bpp"] *= 100
+    frame = prepare(few)
+    bd = bd_table(frame, ["gpcc-octree"], certify)
+    rate = cell(bd_matrix(frame, bd, "gpcc-octree", "8ivfb"), ["Octree"], f"{LONGDRESS} D1")
+    assert (rate.badge, rate.note) == ("OK", "")
+    psnr = cell(bd_matrix(frame, bd, "gpcc-octree", "8ivfb", "bd_psnr_db"), ["Octree"], f"{LONGDRESS} D1")
+    assert (psnr.text, psnr.badge) == ("", "REFUSED")
+    assert psnr.note.startswith("the curves share no rate")
+    certificate = certificate_table(frame, bd, "gpcc-octree", "8ivfb", "d1")
+    row = certificate.rows[0]
+    assert [row[2].badge, row[3].badge] == ["OK", "REFUSED"]
+
+
+def test_points_and_drawn_curve_are_told_apart(rows, change, certify):
+    """A dominated point is dropped and the verdict stays OK; the certificate says that the points did not rise."""
+    from pccbench.reports.bd import bd_table
+
+    few = rows[rows["codec"].isin(["gpcc-octree", "octree"])]
+    few = change(few, lambda f: (f["codec"] == "octree") & (f["rate"] == "r05"), d1_psnr_db=60.0)
+    frame = prepare(few)
+    bd = bd_table(frame, ["gpcc-octree"], certify)
+    table = certificate_table(frame, bd, "gpcc-octree", "8ivfb", "d1")
+    row = table.rows[0]
+    titles = [f"{column.group} {column.title}" for column in table.columns]
+    assert row[2].badge == "OK"
+    assert row[titles.index("rising points")].text == "codec not"
+    assert "dominated: point 3 reaches 67.98" in row[titles.index("rising points")].tip
+    assert row[titles.index("rising drawn")].text == "both"
+
+
+def test_missing_distances_say_why(rows, change):
+    frame = prepare(
+        change(
+            rows,
+            lambda f: f["codec"] == "draco",
+            hausdorff_d2_sq=None,
+            hausdorff_d2_psnr_db=None,
+            chamfer_mean_sum=None,
+            missing={"hausdorff_d2_sq": "the input has no normals", "chamfer_mean_sum": "too few points"},
+        )
+    )
+    table = distance_table(frame, "8ivfb", LOOT)
+    notes = [c.note for c in next(row for row in table.rows if row[0].text == "Draco")]
+    assert "the input has no normals" in notes
+    assert "too few points" in notes
+    assert (
+        distance_table(prepare(rows[["job_key", "codec", "rate", "dataset", "cloud", "status"]]), "8ivfb", LOOT)
+        is None
+    )
+
+
 def test_mean_table_needs_two_finished_clouds(rows, troubled_rows):
     assert mean_table(prepare(troubled_rows), "8ivfb") is None
     table = mean_table(prepare(rows), "8ivfb")
@@ -179,4 +233,3 @@ def test_failures_and_unavailable(troubled_rows):
     assert [row[0].text for row in table.rows] == ["G-PCC trisoup", "Draco"]
     assert cell(table, ["G-PCC trisoup"], "reason").text == "tmc3 was killed by signal 11 (SIGSEGV)"
     assert "segmentation fault" in cell(table, ["G-PCC trisoup"], "stderr").text
-    assert unavailable_table({"pcgcv2": "needs X"}).rows[0][1].text == "needs X"
