@@ -10,9 +10,7 @@ the 27 bricks around it come first, second, ...; so one AND finds the occupied o
 Tree.  A k-d tree that splits and searches in the order of the one in pc_error (nanoflann, Blanco & Rai 2014), because
 that order decides which 30 of, say, 48 equidistant neighbours pc_error takes.
 
-Neighbours.  pc_error asks its tree for the 10 nearest points, and for 5 more while all of them are at one distance,
-up to 30.  It takes as equidistant the run of neighbours, nearest first, in which each squared distance exceeds the
-one before by less than 1e-8; only neighbours at exactly the least distance pass a normal on to the decoded cloud.
+Neighbours.  `ties` says which of them count.
 """
 
 # Long functions with many arguments are what numba compiles to fast code; splitting them would copy state around.
@@ -27,19 +25,16 @@ import numpy.typing as npt
 from numba import njit, types
 from numba.extending import intrinsic
 
+# Whoever changes one of these touches this file, too, for the cache's sake.
+from .ties import FIRST_NEIGHBOURS, MORE_NEIGHBOURS, MOST_TIES, RELATIVE_TIE_TOLERANCE, TIE_TOLERANCE_SQ
+
 #: Coordinates, in voxel sides, lie in [-VOXEL_LIMIT, VOXEL_LIMIT): three of a block's fit in one 63-bit key.
 VOXEL_LIMIT = 1 << 24
 #: Every voxel up to so many voxels away along each axis lies in the 27 bricks around a query's.
 REACH = 4
-#: Neighbours that pc_error asks for at first, and adds while all are at one distance.
-FIRST_NEIGHBOURS = 10
-MORE_NEIGHBOURS = 5
-#: Neighbours at one distance that pc_error takes at most.
-MOST_TIES = 30
-#: Squared distances of successive neighbours that differ by less are taken as equal.
-TIE_TOLERANCE_SQ = 1e-8
-#: No run of ties reaches further beyond the least squared distance.
+#: No run of ties reaches further beyond the least squared distance, nor further than this share of it.
 TIE_REACH_SQ = (MOST_TIES - 1) * TIE_TOLERANCE_SQ
+_RELATIVE_REACH = (MOST_TIES - 1) * RELATIVE_TIE_TOLERANCE
 #: Points that a leaf of the tree holds at most.
 LEAF_POINTS = 10
 
@@ -203,8 +198,9 @@ def _settle(squares: Any, places: Any, count: Any, limit: Any) -> Any:
     asked = FIRST_NEIGHBOURS
     while exact >= asked and asked < MOST_TIES:
         asked += MORE_NEIGHBOURS
-    run = 1
-    while run < min(asked, kept) and squares[run] - squares[run - 1] < TIE_TOLERANCE_SQ:
+    run = min(exact, asked)
+    tolerance = min(TIE_TOLERANCE_SQ, RELATIVE_TIE_TOLERANCE * squares[0])
+    while run < min(asked, kept) and squares[run] - squares[run - 1] < tolerance:
         run += 1
     if exact > MOST_TIES or (run == asked and kept > asked and squares[asked] == squares[asked - 1]):
         run, exact = 0, 0
@@ -528,9 +524,10 @@ def search_near(queries: Any, todo: Any, grid: Any, points: Any, shells: Any, re
                         if square > limit:
                             continue
                         if square < best:
-                            if best > square + reach_sq:
+                            limit = square + min(reach_sq, _RELATIVE_REACH * square)
+                            if best > limit:
                                 count = np.int64(0)
-                            best, limit = square, square + reach_sq
+                            best = square
                             tied = np.int64(0)
                         tied += square == best
                         if count < _CAPACITY:
@@ -619,9 +616,10 @@ def search_far(queries: Any, todo: Any, grid: Any, points: Any, rings: Any, reac
                             if square > limit:
                                 continue
                             if square < best:
-                                if best > square + reach_sq:
+                                limit = square + min(reach_sq, _RELATIVE_REACH * square)
+                                if best > limit:
                                     count = np.int64(0)
-                                best, limit = square, square + reach_sq
+                                best = square
                             if count < _CAPACITY:
                                 squares[count], places[count] = square, candidate
                                 count += 1
@@ -823,12 +821,13 @@ def _as_pc_error(q: Any, tree: Any, stack: Any, bounds: Any, squares: Any, rows:
         if count < asked or squares[0] != squares[asked - 1] or asked == MOST_TIES:
             break
         asked += MORE_NEIGHBOURS
-    run = 1
-    while run < count and squares[run] - squares[run - 1] < TIE_TOLERANCE_SQ:
-        run += 1
     exact = 1
-    while exact < run and squares[exact] == squares[0]:
+    while exact < count and squares[exact] == squares[0]:
         exact += 1
+    run = exact
+    tolerance = min(TIE_TOLERANCE_SQ, RELATIVE_TIE_TOLERANCE * squares[0])
+    while run < count and squares[run] - squares[run - 1] < tolerance:
+        run += 1
     return run, exact
 
 
@@ -848,7 +847,7 @@ def search_tree(queries: Any, todo: Any, tree: Any, numbers: Any, reach_sq: Any,
         q = queries[query]
         # The nearest point of the query before is a good first bound for this one.
         best = _square(q[0], q[1], q[2], tree.points, guess)
-        limit = best + reach_sq
+        limit = best + min(reach_sq, _RELATIVE_REACH * best)
         count: Any = np.int64(0)
         for i in range(4):
             bounds[0, i] = 0.0
@@ -864,9 +863,10 @@ def search_tree(queries: Any, todo: Any, tree: Any, numbers: Any, reach_sq: Any,
                 if square > limit:
                     continue
                 if square < best:
-                    if best > square + reach_sq:
+                    limit = square + min(reach_sq, _RELATIVE_REACH * square)
+                    if best > limit:
                         count = np.int64(0)
-                    best, limit = square, square + reach_sq
+                    best = square
                 if count < _CAPACITY:
                     squares[count], rows[count] = square, row
                     count += 1

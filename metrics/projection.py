@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from .neighbours import IndexedCloud, Neighbours, Workers
+from .neighbours import IndexedCloud, Neighbours
+from .workers import Workers
 
 #: Points whose errors are summed at a time; the partial sums are exact whatever thread made them.
 _CHUNK = 16384
@@ -71,15 +72,6 @@ def average_normals(
 
 
 @njit(cache=True, nogil=True)
-def count_not_finite(normals: Any) -> Any:
-    """Rows of an (n, 3) array with a number that is NaN or infinite."""
-    count = 0
-    for i in range(len(normals)):
-        count += not (np.isfinite(normals[i, 0]) and np.isfinite(normals[i, 1]) and np.isfinite(normals[i, 2]))
-    return count
-
-
-@njit(cache=True, nogil=True)
 def _sum_distances(distance_sq: Any) -> Any:
     total = most = distances = 0.0
     for square in distance_sq:
@@ -101,16 +93,11 @@ def _sum_projections(
             number = numbers[tie]
             px, py, pz = stored[number, 0], stored[number, 1], stored[number, 2]
             nx, ny, nz = normals[number, 0], normals[number, 1], normals[number, 2]
-            if np.isnan(nx) or np.isnan(ny) or np.isnan(nz):
-                # What pc_error does: coordinate differences one after the other, neither projected nor squared.
-                projected += np.float64(qx - px + qy - py + qz - pz)
-            else:
-                along = (qx - px) * nx + (qy - py) * ny + (qz - pz) * nz
-                projected += np.float64(along * along)
+            along = (qx - px) * nx + (qy - py) * ny + (qz - pz) * nz
+            projected += np.float64(along * along)
         projected /= np.float64(run[query])
         total += projected
-        if projected > most:  # noqa: PLR1730  (not max: what is not a number must not win)
-            most = projected
+        most = max(most, projected)
     return total, most
 
 
