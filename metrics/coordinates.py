@@ -143,7 +143,7 @@ def _numbers(points: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
         return given.astype(np.float64)
 
 
-def check_extent(one: npt.NDArray[np.float64], two: npt.NDArray[np.float64]) -> None:
+def check_extent(one: npt.NDArray[np.floating[Any]], two: npt.NDArray[np.floating[Any]]) -> None:
     """Refuse clouds so wide or so narrow that squared distances leave float64.
 
     Raises:

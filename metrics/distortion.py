@@ -15,8 +15,8 @@ its last digit; so it is for voxels against a decoded cloud on one of G-PCC's co
 float32 rounds it by less than a thousandth of the errors.  All other coordinates are compared in float64 as given,
 whatever their offset (see `coordinates`); pc_error's figures would be those of its rounding.
 
-Resolution.  A PSNR is a figure of errors that can be told from rounding.  Along the normals the error of a pair is not
-resolved, and counts as 0, where the mean square is below 2^-36 of D1's (an angle of 4e-6 to the tangent planes;
+Resolution.  A PSNR is a figure of errors that can be told from rounding.  Along the normals the error of a pair is
+not resolved, and counts as 0, where the mean square is below 2^-36 of D1's (an angle of 4e-6 to the tangent planes;
 normals in float32, and their means, are no more certain), or below that of float64's rounding of the coordinates,
 4 steps of 2^-52 a coordinate; D1 is not resolved below the latter.  The PSNR is then missing, with the reason.
 Only clouds whose points are all equal are called identical.
@@ -195,7 +195,7 @@ class Reference:
     ) -> None:
         self._adopt(Coordinates.of(points, "input cloud"), normals, peak, normals_origin, Workers(threads))
         if self._given.is_single and len(self._given) ** 2 > MOST_PAIRS:
-            self._indexed = self._index(self._given)
+            self._index_input()
 
     def _adopt(
         self,
@@ -231,6 +231,11 @@ class Reference:
 
         return IndexedCloud(given, self._workers)
 
+    def _index_input(self) -> IndexedCloud:
+        if self._indexed is None:
+            self._indexed = self._index(self._given)
+        return self._indexed
+
     @cached_property
     def _single(self) -> PlainCloud:
         return PlainCloud(self._given, "single")
@@ -250,9 +255,7 @@ class Reference:
     def spacing(self) -> tuple[float, float] | None:
         """Least and largest distance of a point to its nearest other; None where no point has one."""
         if self._given.is_single and len(self._given) ** 2 > MOST_PAIRS:
-            if self._indexed is None:
-                self._indexed = self._index(self._given)
-            square = self._indexed.spacings_sq(self._workers)
+            square = self._index_input().spacings_sq(self._workers)
         else:
             cloud = self._single if self._given.is_single else self._double
             if cloud.is_double:
@@ -325,12 +328,9 @@ class Reference:
                 return self._plainly(self._single, PlainCloud(decoded, "single"))
             except UndecidedError:
                 pass
-        if self._indexed is None:
-            one, two = self._workers.map(self._index, (self._given, decoded))
-            self._indexed = one
-        else:
-            one, two = self._indexed, self._index(decoded)
-        return self._compiled(one, two)
+        # The index of the input stays; the first time, both are made at once.
+        other = self._workers.map(lambda make: make(), (self._index_input, lambda: self._index(decoded)))[1]
+        return self._compiled(self._index_input(), other)
 
     def _in_double(self, decoded: Coordinates) -> tuple[Direction, Direction, int]:
         origin = self._given.origin or decoded.origin

@@ -1,14 +1,14 @@
 """Normals: checked where a cloud has them, estimated where it has none, so that D2 can be computed.
 
 D2 is a length along a direction, so normals must be unit vectors.  `checked_normals` brings others to unit length,
-and counts as missing those without a direction (zero or not finite).  A cloud with some missing has no D2 of its own:
-to leave them out or to fill them in would say of part of the surface what was not given, and pc_error's way, errors of
-0 at zero normals, makes any codec better than it is.  Runs estimate the normals of the whole cloud then, by one rule.
+and counts as missing those without a direction (zero or not finite).  A cloud with some missing has no D2 of its
+own: to fill them in would say of the surface what was not given, and pc_error's way, errors of 0 at zero normals,
+makes any codec better than it is.  Runs estimate the normals of the whole cloud then, by one rule.
 
-An estimated normal is the direction of least variance of a point's nearest neighbours (open3d).  Its sign is arbitrary:
-D2 needs neighbours to agree, because it averages normals.  Signs are propagated along a minimum spanning tree over a
-sample of the cloud [Hoppe et al. 1992, "Surface reconstruction from unorganized points"] by open3d, and every
-point then takes the sign of the sample near it that is most parallel: the tree over all points would take minutes.
+An estimated normal is the direction of least variance of a point's nearest neighbours (open3d).  Its sign is
+arbitrary: D2 needs neighbours to agree, because it averages normals.  Signs are propagated along a minimum spanning
+tree over a sample of the cloud [Hoppe et al. 1992, "Surface reconstruction from unorganized points"] by open3d, and
+every point then takes the sign of the sample near it that is most parallel: a tree over all would take minutes.
 """
 
 from __future__ import annotations

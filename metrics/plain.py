@@ -71,7 +71,7 @@ class PlainCloud:
 
     @cached_property
     def tree(self) -> Any:
-        """scipy's tree over the points."""
+        """A tree of scipy's over the points."""
         from scipy.spatial import cKDTree
 
         return cKDTree(self.points.astype(np.float64, copy=False), balanced_tree=False)
@@ -130,11 +130,10 @@ def _tie_tolerance(least: npt.NDArray[np.float64], grain: float) -> npt.NDArray[
 def _as_pc_error(
     squares: npt.NDArray[np.float64], least: npt.NDArray[np.float64], first: Integers, count: Integers
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """The rules of `kernels._settle` for all queries at once: which candidates are kept, and which of them tie exactly.
+    """The rules of `kernels._settle` for all queries: which candidates count, and which of those tie exactly.
 
-    Args:
-        squares: squared distances, query after query, each query's in rising order.
-        least, first, count: of each query its least one, where its own begin, and how many they are.
+    `squares` holds the squared distances of one query after the other, each query's in rising order; `least`, `first`
+    and `count` say of each query which is its least one, where its own begin and how many they are.
     """
     place = np.arange(len(squares)) - np.repeat(first, count)
     is_exact = squares == np.repeat(least, count)
@@ -161,11 +160,7 @@ def _candidates(
 ) -> tuple[Integers, Integers, npt.NDArray[np.float64]]:
     """All that may count as nearest: numbers of query and neighbour, and their squared distance; queries rising.
 
-    Args:
-        queries, index: the clouds.
-        grain: rounding of the coordinates.
-        threads: for the tree.
-        others: the clouds are one, and no point is a candidate of itself.
+    `grain` is the rounding of the coordinates; with `others` the clouds are one, and no point is its own candidate.
     """
     if len(queries) * len(index) <= MOST_PAIRS:
         row, column = _by_products(queries, index, grain, others)
@@ -183,7 +178,7 @@ def _reach_sq(least: npt.NDArray[np.float64], grain: float) -> npt.NDArray[np.fl
 
 
 def _by_products(queries: PlainCloud, index: PlainCloud, grain: float, others: bool) -> tuple[Integers, Integers]:
-    """Compare all with all: |a - b|^2 = |a|^2 - 2 ab + |b|^2, about the middle; what its rounding leaves open stays."""
+    """Compare all with all by |a - b|^2 = |a|^2 - 2 ab + |b|^2; what its rounding leaves open stays."""
     b = index.points.astype(np.float64)
     middle = b[0] + (b[-1] - b[0]) / 2
     b -= middle

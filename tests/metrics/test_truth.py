@@ -95,7 +95,7 @@ def test_ties_of_a_lattice_stay_ties_at_an_offset(clouds, generator, offset, ste
 
 def test_large_integers_keep_their_digits():
     points = np.array([[0, 0, 0], [3, 0, 0], [0, 4, 0]])
-    decoded = points + [0, 0, 2]
+    decoded = points + np.array([0, 0, 2])
     expected = distortion(points, decoded, peak=7)
     for offset, kind in (
         (1 << 40, np.int64),
@@ -138,7 +138,7 @@ def test_odd_clouds_have_figures(points):
     }
     extent = np.ptp(points, axis=0).max() or np.abs(points).max()
     if extent < 1e150:
-        moved = points + [0, 0, extent]
+        moved = points + np.array([0, 0, extent])
         # The peak of clouds so wide or narrow has squares outside float64, its decibels have not.
         result = distortion(points, moved, peak=extent)
         assert 0 < result.d1_mse < math.inf and -20 < result.d1_psnr_db < 400
@@ -152,7 +152,7 @@ def test_coordinates_whose_squares_leave_float64_are_refused(value):
 
 def test_points_that_differ_by_next_to_nothing_are_not_identical():
     points = np.array([[0.0, 0, 0], [1, 1, 1]])
-    result = distortion(points, points + [[1e-200, 0, 0], [0, 0, 0]], peak=1)
+    result = distortion(points, points + np.array([[1e-200, 0, 0], [0, 0, 0]]), peak=1)
     assert result.missing["d1_psnr_db"] == "all errors are within the rounding of the coordinates"
 
 
