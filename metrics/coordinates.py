@@ -82,7 +82,8 @@ class Coordinates:
     def single(self) -> npt.NDArray[np.float32]:
         """(n, 3) float32, rounded where it does not hold them; -0.0 becomes 0.0."""
         rounded: npt.NDArray[np.float32] = np.array(self.given, dtype=np.float32, order="C")
-        rounded += np.float32(0.0)
+        if self.given.dtype.kind == "f":
+            rounded += np.float32(0.0)
         return rounded
 
     @property

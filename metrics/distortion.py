@@ -353,15 +353,25 @@ class Reference:
 
     def _compiled(self, reference: IndexedCloud, decoded: IndexedCloud) -> tuple[Direction, Direction, int]:
         from .neighbours import find_neighbours
-        from .projection import average_normals
+        from .projection import DecodedNormals
 
         workers = self._workers
         there = find_neighbours(reference, decoded, workers)
-        back = find_neighbours(decoded, reference, workers)
+
+        def search_back() -> Neighbours:
+            return find_neighbours(decoded, reference, workers)
+
+        def sum_normals() -> DecodedNormals:
+            return DecodedNormals(self._stored_normals(reference), reference, there, len(decoded))
+
         normals = decoded_normals = None
-        if self._normals is not None:
-            normals = self._stored_normals(reference)
-            decoded_normals = average_normals(normals, reference, there, back)
+        if self._normals is None:
+            back = search_back()
+        else:
+            # The sums take one thread, in pc_error's order; meanwhile the others search.
+            results: list[Any] = workers.map(lambda task: task(), (sum_normals, search_back))
+            back = results[1]
+            normals, decoded_normals = self._stored_normals(reference), results[0].means(back)
         ab = _sum_up(reference, decoded, there, decoded_normals, workers)
         ba = _sum_up(decoded, reference, back, normals, workers)
         return ab, ba, len(decoded)

@@ -18,6 +18,7 @@ Neighbours.  `ties` says which of them count.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,12 @@ LEAF_POINTS = 10
 _CAPACITY = 64
 #: Slack of a lower bound, for distances whose coordinate differences were rounded to float32.
 _SLACK = 1.0 - 1e-6
+#: Points of the 27 bricks around a query that are compared.
+_MOST_NEAR = 1024
+#: Twice the diagonal of the 4 x 4 x 4 points of a brick, in halves, from corner to corner: 2 x 2 x 3 sqrt(3) / 2.
+_BRICK_DIAGONAL = 6.0 * 3.0**0.5
+#: Voxels of integers up to this side have squared distances in a neighbourhood, in halves, below 2^31.
+MOST_SPARSE_SIDE = 1024
 _AXIS_BITS = 21
 _AXIS_MASK = np.uint64((1 << _AXIS_BITS) - 1)
 _BIAS = VOXEL_LIMIT >> 4
@@ -466,6 +473,131 @@ def search_voxels(queries: Any, low: Any, high: Any, grid: Any, shells: Any, res
                     results.start[query] = begin
                     results.run[query] = count
                     results.exact[query] = count
+                query += 1
+    return ties[:n_ties], left_open[:n_open]
+
+
+@njit(cache=True, nogil=True)
+def _gather(words: Any, bases: Any, grid: Any, points: Any, near: Any, numbers: Any) -> Any:
+    """Copy the integer points of 27 bricks and their numbers; returns how many, or -1 where there is no room."""
+    count = 0
+    for neighbour in range(27):
+        if words[neighbour]:
+            base = bases[neighbour]
+            begin, end = grid.start[base], grid.start[base + np.int32(_popcount(words[neighbour]))]
+            if count + end - begin > _MOST_NEAR:
+                return -1
+            for number in range(begin, end):
+                for axis in range(3):
+                    near[axis, count] = np.int32(points[number, axis])
+                numbers[count] = number
+                count += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _measure_near(x: Any, y: Any, z: Any, factor: Any, near: Any, count: Any, squares: Any) -> Any:
+    """Squared distances of the first `count` points, times `factor` along each axis, to (x, y, z); the least of them.
+
+    Without branches and in 32 bits, so that it compiles to vector instructions.
+    """
+    near_x, near_y, near_z = near[0], near[1], near[2]
+    for i in range(count):
+        dx, dy, dz = factor * near_x[i] - x, factor * near_y[i] - y, factor * near_z[i] - z
+        squares[i] = np.int32(dx * dx + dy * dy + dz * dz)
+    least = np.int32(0x7FFFFFFF)
+    for i in range(count):
+        square = squares[i]
+        least = square if square < least else least  # not min, which would widen it
+    return least
+
+
+@njit(cache=True, nogil=True)
+def search_sparse(queries: Any, low: Any, high: Any, grid: Any, points: Any, results: Any) -> Any:
+    """As `search_voxels`, among integer points whose voxels are wider than 1: a few for each brick of the queries.
+
+    Whatever is nearest to a point of a query brick lies hardly farther from the middle of the brick than the point
+    nearest to that; so few are left of the points around, which are then compared with all queries of the brick.
+    """
+    shift = _shift_of(grid.slots)
+    blocks = np.empty(27, np.int32)
+    words, bases = np.empty(27, np.uint64), np.empty(27, np.int32)
+    around, around_numbers = np.empty((3, _MOST_NEAR), np.int32), np.empty(_MOST_NEAR, np.int32)
+    near, numbers = np.empty((3, _MOST_NEAR), np.int32), np.empty(_MOST_NEAR, np.int32)
+    squares = np.empty(_MOST_NEAR, np.int32)
+    side = np.int64(grid.side)
+    beyond = (REACH * side) ** 2
+    query = queries.voxels[queries.bricks[low]]
+    n_queries = queries.voxels[queries.bricks[high]] - query
+    ties = np.empty(MOST_TIES * n_queries + _MOST_NEAR, np.int32)
+    left_open = np.empty(n_queries, np.int32)
+    n_ties, n_open = 0, 0
+    last_key, last_brick = ~_ZERO, np.uint64(64)
+    n_around = 0
+    for query_block in range(low, high):
+        key = queries.keys[query_block]
+        block_x = (np.int64(key >> np.uint64(2 * _AXIS_BITS)) - _BIAS) * 16
+        block_y = (np.int64((key >> np.uint64(_AXIS_BITS)) & _AXIS_MASK) - _BIAS) * 16
+        block_z = (np.int64(key & _AXIS_MASK) - _BIAS) * 16
+        query_brick = queries.bricks[query_block]
+        todo_bricks = queries.masks[query_block]
+        while todo_bricks:
+            place = np.int64(_lowest_bit(todo_bricks))
+            todo_bricks &= todo_bricks - _ONE
+            x, y, z = block_x + 4 * (place >> 4), block_y + 4 * (place >> 2 & 3), block_z + 4 * (place & 3)
+            # A query's brick lies in one brick of the points, which are at least as wide.
+            voxel_x, voxel_y, voxel_z = x // side, y // side, z // side
+            key = _block_key(voxel_x >> 4, voxel_y >> 4, voxel_z >> 4)
+            if key != last_key:
+                last_key, last_brick = key, np.uint64(64)
+                _blocks_around(key, grid, shift, blocks)
+            brick = _bit_of(voxel_x >> 2, voxel_y >> 2, voxel_z >> 2)
+            if brick != last_brick:
+                last_brick = brick
+                _bricks_around(np.int64(brick), blocks, grid, words, bases)
+                n_around = _gather(words, bases, grid, points, around, around_numbers)
+            n_near = 0
+            if n_around > 0:
+                # In halves, in which the middle of the brick is an integer.
+                least = _measure_near(
+                    np.int32(2 * x + 3),
+                    np.int32(2 * y + 3),
+                    np.int32(2 * z + 3),
+                    np.int32(2),
+                    around,
+                    n_around,
+                    squares,
+                )
+                limit = np.int32((math.sqrt(least) + _BRICK_DIAGONAL) ** 2 + 1.0)
+                for i in range(n_around):
+                    near[0, n_near], near[1, n_near], near[2, n_near] = around[0, i], around[1, i], around[2, i]
+                    numbers[n_near] = around_numbers[i]
+                    n_near += squares[i] <= limit
+            todo = queries.occupancy[query_brick]
+            query_brick += 1
+            while todo:
+                place = np.int64(_lowest_bit(todo))
+                todo &= todo - _ONE
+                qx, qy, qz = np.int32(x + (place >> 4)), np.int32(y + (place >> 2 & 3)), np.int32(z + (place & 3))
+                best = np.int64(beyond)
+                count = 0
+                for i in range(n_near):
+                    dx, dy, dz = near[0, i] - qx, near[1, i] - qy, near[2, i] - qz
+                    square = dx * dx + dy * dy + dz * dz
+                    # Without branches: what comes next is not to be guessed.
+                    count = 0 if square < best else count
+                    best = min(best, square)
+                    ties[n_ties + count] = numbers[i]
+                    count += square == best
+                if best >= beyond or count > MOST_TIES:
+                    left_open[n_open] = query
+                    n_open += 1
+                else:
+                    results.distance_sq[query] = best
+                    results.start[query] = n_ties
+                    results.run[query] = count
+                    results.exact[query] = count
+                    n_ties += count
                 query += 1
     return ties[:n_ties], left_open[:n_open]
 

@@ -20,6 +20,7 @@ from .coordinates import Coordinates
 from .errors import MetricError
 from .grid import bound_shells, choose_grid, distance_shells
 from .kernels import (
+    MOST_SPARSE_SIDE,
     TIE_REACH_SQ,
     VOXEL_LIMIT,
     Grid,
@@ -28,6 +29,7 @@ from .kernels import (
     nearest_spacings,
     search_far,
     search_near,
+    search_sparse,
     search_tree,
     search_voxels,
 )
@@ -211,11 +213,14 @@ class _Search:
         blocks = len(queries.keys)
         step = max(1, round(_TASK_QUERIES * blocks / len(self.queries)))
         ranges = [(low, min(low + step, blocks)) for low in range(0, blocks, step)]
-        shells = distance_shells()
-        answers = self.workers.map(
-            lambda ends: search_voxels(queries, *ends, index, shells, self.results),
-            ranges,
-        )
+        points, shells, results = self.index.points, distance_shells(), self.results
+
+        def answer(ends: tuple[int, int]) -> Any:
+            if index.side == 1.0:
+                return search_voxels(queries, *ends, index, shells, results)
+            return search_sparse(queries, *ends, index, points, results)
+
+        answers = self.workers.map(answer, ranges)
         return self._keep_all([slice(*queries.voxels[queries.bricks[[*ends]]]) for ends in ranges], answers)
 
     def near(self, grid: Grid, todo: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
@@ -266,7 +271,8 @@ def find_neighbours(
     todo = np.arange(len(queries), dtype=np.int32)
     grid = index.grid
     if grid is not None and not tree_only:
-        if queries.voxels and index.voxels and queries.grid is not None:
+        sparse = index.integer and 1.0 < grid.side <= MOST_SPARSE_SIDE
+        if queries.voxels and queries.grid is not None and (index.voxels or sparse):
             todo = search.voxels(queries.grid, grid)
         else:
             todo = search.near(grid, todo)

@@ -92,12 +92,14 @@ def checked_normals(normals: npt.ArrayLike) -> tuple[npt.NDArray[np.floating[Any
         raise MetricError("normals must have shape (n, 3), got rows of different lengths") from None
     if given.ndim != 2 or given.shape[1] != 3 or given.dtype.kind not in "iuf":
         raise MetricError(f"normals must be numbers of shape (n, 3), got {given.dtype} of shape {given.shape}")
-    kind = np.float64 if given.dtype == np.float64 else np.float32
+    kind: Any = np.float64 if given.dtype == np.float64 else np.float32
+    with np.errstate(over="ignore", invalid="ignore"):
+        vectors: npt.NDArray[np.floating[Any]] = np.asarray(given, kind, order="C")
+        square = np.einsum("ij,ij->i", vectors, vectors)
+    # What float32 or six decimals make of unit vectors; of NaN, neither.
+    if not len(given) or (square.min() >= 1 - 2 * _UNIT_TOLERANCE and square.max() <= 1 + 2 * _UNIT_TOLERANCE):
+        return vectors, NormalFacts(len(given), 0, 0, 0)
     wide = given.astype(np.float64)
-    square = np.einsum("ij,ij->i", wide, wide)
-    # What float32 or six decimals make of unit vectors; and of NaN, neither.
-    if (np.abs(square - 1.0) <= 2 * _UNIT_TOLERANCE).all():
-        return np.ascontiguousarray(given, kind), NormalFacts(len(given), 0, 0, 0)
     finite = np.isfinite(wide).all(axis=1)
     wide[~finite] = 0.0
     largest = np.abs(wide).max(axis=1)

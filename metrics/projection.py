@@ -50,25 +50,28 @@ def _divide_normals(normals: Any, start: Any, exact: Any, numbers: Any, sums: An
             sums[i, axis] /= count
 
 
-def average_normals(
-    normals: npt.NDArray[np.float32], reference: IndexedCloud, there: Neighbours, back: Neighbours
-) -> npt.NDArray[np.float32]:
-    """Normals of the decoded cloud, from those of the input.
+class DecodedNormals:
+    """Normals of a decoded cloud, from those of the input; summed as soon as one direction is searched.
 
     Args:
         normals: (n, 3) of the input, in storage order.
         reference: the input.
         there: for each point of the input its neighbours in the decoded cloud.
-        back: for each decoded point its neighbours in the input.
-
-    Returns:
-        (m, 3) means of the normals of all input points that a decoded point is nearest to; not of unit length.
+        n: points of the decoded cloud.
     """
-    sums = np.zeros((len(back.distance_sq), 3), np.float32)
-    counts = np.zeros(len(sums), np.int32)
-    _add_normals(normals, reference.rank, there.start, there.exact, there.numbers, sums, counts)
-    _divide_normals(normals, back.start, back.exact, back.numbers, sums, counts)
-    return sums
+
+    def __init__(self, normals: npt.NDArray[np.float32], reference: IndexedCloud, there: Neighbours, n: int) -> None:
+        self._normals, self._sums, self._counts = normals, np.zeros((n, 3), np.float32), np.zeros(n, np.int32)
+        _add_normals(normals, reference.rank, there.start, there.exact, there.numbers, self._sums, self._counts)
+
+    def means(self, back: Neighbours) -> npt.NDArray[np.float32]:
+        """(n, 3) means of the normals of all input points that a decoded point is nearest to; not of unit length.
+
+        Args:
+            back: for each decoded point its neighbours in the input.
+        """
+        _divide_normals(self._normals, back.start, back.exact, back.numbers, self._sums, self._counts)
+        return self._sums
 
 
 @njit(cache=True, nogil=True)
