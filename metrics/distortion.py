@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -280,12 +280,9 @@ class Reference:
         """How everything measured against this reference is made; plain values."""
         normals: dict[str, Any] | None = None
         if self._normals is not None:
-            cloud = self._cloud
-            rows = cloud.rows if isinstance(cloud, PlainCloud) else cloud.rows[cloud.rank]
-            ordered = self._normals[rows].astype(np.float32)
             normals = {
                 **self._origin,
-                "sha256": hashlib.sha256(np.ascontiguousarray(ordered).data).hexdigest(),
+                "sha256": hashlib.sha256(self._ordered_normals.data).hexdigest(),
                 "decoded": "averaged from the input's (averageNormals 1)",
             }
         given = self._given_peak is not None
@@ -369,12 +366,24 @@ class Reference:
             back = search_back()
         else:
             # The sums take one thread, in pc_error's order; meanwhile the others search.
-            results: list[Any] = workers.map(lambda task: task(), (sum_normals, search_back))
-            back = results[1]
-            normals, decoded_normals = self._stored_normals(reference), results[0].means(back)
+            normals = self._stored_normals(reference)
+            tasks: tuple[Callable[[], Any], ...] = (sum_normals, search_back, lambda: self.passport)
+            sums, back, _ = workers.map(lambda task: task(), tasks)
+            decoded_normals = sums.means(back)
         ab = _sum_up(reference, decoded, there, decoded_normals, workers)
         ba = _sum_up(decoded, reference, back, normals, workers)
         return ab, ba, len(decoded)
+
+    @property
+    def _ordered_normals(self) -> npt.NDArray[np.float32]:
+        """(n, 3) in the lexicographic order of the points, C-contiguous."""
+        assert self._normals is not None  # noqa: S101  # for the type checker
+        if self._indexed is None:
+            rows = (self._single if self._given.is_single else self._double).rows
+            return np.ascontiguousarray(self._normals[rows], np.float32)
+        from .neighbours import gather_rows
+
+        return gather_rows(self._stored_normals(self._indexed), self._indexed.rank)
 
     def _stored_normals(self, reference: IndexedCloud) -> npt.NDArray[np.float32]:
         if "_stored" not in self.__dict__ and self._normals is not None:
