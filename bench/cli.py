@@ -428,11 +428,18 @@ def _limits(settings: tuple[str, ...], **flags: bool) -> Limits:
 @click.argument("reference", type=FILE)
 @click.argument("decoded", type=FILE)
 @click.option("--normals", type=FILE, help="File with the normals of the reference, when it has none.")
+@click.option("--estimate-normals", is_flag=True, help="Estimate the normals of the reference, as a run does.")
 @click.option("--peak", type=float, help="Peak of the PSNR [largest nearest-neighbour distance, as pc_error].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of pc_error's lines.")
 @_columns
 def metrics(
-    reference: Path, decoded: Path, normals: Path | None, peak: float | None, as_json: bool, columns: int | None
+    reference: Path,
+    decoded: Path,
+    normals: Path | None,
+    estimate_normals: bool,
+    peak: float | None,
+    as_json: bool,
+    columns: int | None,
 ) -> None:
     """Compare two clouds as MPEG's pc_error does (-a REFERENCE -b DECODED)."""
     from ..codecs.errors import CloudError
@@ -440,8 +447,11 @@ def metrics(
     from ..metrics.distortion import distortion
     from ..metrics.transcript import transcribe
 
+    if normals is not None and estimate_normals:
+        raise UsageError("--normals and --estimate-normals exclude each other")
     cloud, other = read_cloud(reference, columns=columns), read_cloud(decoded, columns=columns)
-    vectors = cloud.normals
+    vectors: Any = cloud.normals
+    origin = {"source": "file"}
     if normals is not None:
         source = read_cloud(normals, columns=columns)
         if source.normals is None:
@@ -449,7 +459,13 @@ def metrics(
         if len(source) != len(cloud):
             raise CloudError(f"{normals}: has {len(source)} normals, but {reference} has {len(cloud)} points")
         vectors = source.normals
-    result = distortion(cloud.points, other.points, normals=vectors, peak=peak)
+    elif estimate_normals:
+        from ..metrics import normals as estimation
+
+        vectors, origin = estimation.estimate_normals(cloud.points)
+    result = distortion(cloud.points, other.points, normals=vectors, peak=peak, normals_origin=origin)
+    if result.passport["normals"] is None:
+        _warn(f"no D2: {result.missing['d2_mse']}; give --normals FILE or --estimate-normals")
     if as_json:
         click.echo(json.dumps({**result.columns(), "missing": result.missing, "passport": result.passport}, indent=1))
     else:

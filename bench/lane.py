@@ -79,11 +79,15 @@ class PreparedCloud:
     @cached_property
     def _normals(self) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
         """Normals of the points, estimated where there are none, and where they come from."""
-        if self.cloud.normals is not None:
-            return self.cloud.normals, {"source": "file"}
-        from ..metrics.normals import estimate_normals
+        from ..metrics.normals import checked_normals, estimate_normals
 
-        return estimate_normals(self.cloud.points)
+        if self.cloud.normals is None:
+            return estimate_normals(self.cloud.points)
+        unit, facts = checked_normals(self.cloud.normals)
+        if not facts.missing:
+            return unit, {"source": "file", **facts.passport()}
+        estimated, origin = estimate_normals(self.cloud.points)
+        return estimated, {**origin, "file": facts.why_missing("file")}
 
 
 @dataclass(frozen=True)

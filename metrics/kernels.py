@@ -10,9 +10,7 @@ the 27 bricks around it come first, second, ...; so one AND finds the occupied o
 Tree.  A k-d tree that splits and searches in the order of the one in pc_error (nanoflann, Blanco & Rai 2014), because
 that order decides which 30 of, say, 48 equidistant neighbours pc_error takes.
 
-Neighbours.  pc_error asks its tree for the 10 nearest points, and for 5 more while all of them are at one distance,
-up to 30.  It takes as equidistant the run of neighbours, nearest first, in which each squared distance exceeds the
-one before by less than 1e-8; only neighbours at exactly the least distance pass a normal on to the decoded cloud.
+Neighbours.  `ties` says which of them count.
 """
 
 # Long functions with many arguments are what numba compiles to fast code; splitting them would copy state around.
@@ -20,6 +18,7 @@ one before by less than 1e-8; only neighbours at exactly the least distance pass
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,19 +26,16 @@ import numpy.typing as npt
 from numba import njit, types
 from numba.extending import intrinsic
 
+# Whoever changes one of these touches this file, too, for the cache's sake.
+from .ties import FIRST_NEIGHBOURS, MORE_NEIGHBOURS, MOST_TIES, RELATIVE_TIE_TOLERANCE, TIE_TOLERANCE_SQ
+
 #: Coordinates, in voxel sides, lie in [-VOXEL_LIMIT, VOXEL_LIMIT): three of a block's fit in one 63-bit key.
 VOXEL_LIMIT = 1 << 24
 #: Every voxel up to so many voxels away along each axis lies in the 27 bricks around a query's.
 REACH = 4
-#: Neighbours that pc_error asks for at first, and adds while all are at one distance.
-FIRST_NEIGHBOURS = 10
-MORE_NEIGHBOURS = 5
-#: Neighbours at one distance that pc_error takes at most.
-MOST_TIES = 30
-#: Squared distances of successive neighbours that differ by less are taken as equal.
-TIE_TOLERANCE_SQ = 1e-8
-#: No run of ties reaches further beyond the least squared distance.
+#: No run of ties reaches further beyond the least squared distance, nor further than this share of it.
 TIE_REACH_SQ = (MOST_TIES - 1) * TIE_TOLERANCE_SQ
+_RELATIVE_REACH = (MOST_TIES - 1) * RELATIVE_TIE_TOLERANCE
 #: Points that a leaf of the tree holds at most.
 LEAF_POINTS = 10
 
@@ -47,6 +43,12 @@ LEAF_POINTS = 10
 _CAPACITY = 64
 #: Slack of a lower bound, for distances whose coordinate differences were rounded to float32.
 _SLACK = 1.0 - 1e-6
+#: Points of the 27 bricks around a query that are compared.
+_MOST_NEAR = 1024
+#: Twice the diagonal of the 4 x 4 x 4 points of a brick, in halves, from corner to corner: 2 x 2 x 3 sqrt(3) / 2.
+_BRICK_DIAGONAL = 6.0 * 3.0**0.5
+#: Voxels of integers up to this side have squared distances in a neighbourhood, in halves, below 2^31.
+MOST_SPARSE_SIDE = 1024
 _AXIS_BITS = 21
 _AXIS_MASK = np.uint64((1 << _AXIS_BITS) - 1)
 _BIAS = VOXEL_LIMIT >> 4
@@ -203,8 +205,9 @@ def _settle(squares: Any, places: Any, count: Any, limit: Any) -> Any:
     asked = FIRST_NEIGHBOURS
     while exact >= asked and asked < MOST_TIES:
         asked += MORE_NEIGHBOURS
-    run = 1
-    while run < min(asked, kept) and squares[run] - squares[run - 1] < TIE_TOLERANCE_SQ:
+    run = min(exact, asked)
+    tolerance = min(TIE_TOLERANCE_SQ, RELATIVE_TIE_TOLERANCE * squares[0])
+    while run < min(asked, kept) and squares[run] - squares[run - 1] < tolerance:
         run += 1
     if exact > MOST_TIES or (run == asked and kept > asked and squares[asked] == squares[asked - 1]):
         run, exact = 0, 0
@@ -475,6 +478,131 @@ def search_voxels(queries: Any, low: Any, high: Any, grid: Any, shells: Any, res
 
 
 @njit(cache=True, nogil=True)
+def _gather(words: Any, bases: Any, grid: Any, points: Any, near: Any, numbers: Any) -> Any:
+    """Copy the integer points of 27 bricks and their numbers; returns how many, or -1 where there is no room."""
+    count = 0
+    for neighbour in range(27):
+        if words[neighbour]:
+            base = bases[neighbour]
+            begin, end = grid.start[base], grid.start[base + np.int32(_popcount(words[neighbour]))]
+            if count + end - begin > _MOST_NEAR:
+                return -1
+            for number in range(begin, end):
+                for axis in range(3):
+                    near[axis, count] = np.int32(points[number, axis])
+                numbers[count] = number
+                count += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _measure_near(x: Any, y: Any, z: Any, factor: Any, near: Any, count: Any, squares: Any) -> Any:
+    """Squared distances of the first `count` points, times `factor` along each axis, to (x, y, z); the least of them.
+
+    Without branches and in 32 bits, so that it compiles to vector instructions.
+    """
+    near_x, near_y, near_z = near[0], near[1], near[2]
+    for i in range(count):
+        dx, dy, dz = factor * near_x[i] - x, factor * near_y[i] - y, factor * near_z[i] - z
+        squares[i] = np.int32(dx * dx + dy * dy + dz * dz)
+    least = np.int32(0x7FFFFFFF)
+    for i in range(count):
+        square = squares[i]
+        least = square if square < least else least  # not min, which would widen it
+    return least
+
+
+@njit(cache=True, nogil=True)
+def search_sparse(queries: Any, low: Any, high: Any, grid: Any, points: Any, results: Any) -> Any:
+    """As `search_voxels`, among integer points whose voxels are wider than 1: a few for each brick of the queries.
+
+    Whatever is nearest to a point of a query brick lies hardly farther from the middle of the brick than the point
+    nearest to that; so few are left of the points around, which are then compared with all queries of the brick.
+    """
+    shift = _shift_of(grid.slots)
+    blocks = np.empty(27, np.int32)
+    words, bases = np.empty(27, np.uint64), np.empty(27, np.int32)
+    around, around_numbers = np.empty((3, _MOST_NEAR), np.int32), np.empty(_MOST_NEAR, np.int32)
+    near, numbers = np.empty((3, _MOST_NEAR), np.int32), np.empty(_MOST_NEAR, np.int32)
+    squares = np.empty(_MOST_NEAR, np.int32)
+    side = np.int64(grid.side)
+    beyond = (REACH * side) ** 2
+    query = queries.voxels[queries.bricks[low]]
+    n_queries = queries.voxels[queries.bricks[high]] - query
+    ties = np.empty(MOST_TIES * n_queries + _MOST_NEAR, np.int32)
+    left_open = np.empty(n_queries, np.int32)
+    n_ties, n_open = 0, 0
+    last_key, last_brick = ~_ZERO, np.uint64(64)
+    n_around = 0
+    for query_block in range(low, high):
+        key = queries.keys[query_block]
+        block_x = (np.int64(key >> np.uint64(2 * _AXIS_BITS)) - _BIAS) * 16
+        block_y = (np.int64((key >> np.uint64(_AXIS_BITS)) & _AXIS_MASK) - _BIAS) * 16
+        block_z = (np.int64(key & _AXIS_MASK) - _BIAS) * 16
+        query_brick = queries.bricks[query_block]
+        todo_bricks = queries.masks[query_block]
+        while todo_bricks:
+            place = np.int64(_lowest_bit(todo_bricks))
+            todo_bricks &= todo_bricks - _ONE
+            x, y, z = block_x + 4 * (place >> 4), block_y + 4 * (place >> 2 & 3), block_z + 4 * (place & 3)
+            # A query's brick lies in one brick of the points, which are at least as wide.
+            voxel_x, voxel_y, voxel_z = x // side, y // side, z // side
+            key = _block_key(voxel_x >> 4, voxel_y >> 4, voxel_z >> 4)
+            if key != last_key:
+                last_key, last_brick = key, np.uint64(64)
+                _blocks_around(key, grid, shift, blocks)
+            brick = _bit_of(voxel_x >> 2, voxel_y >> 2, voxel_z >> 2)
+            if brick != last_brick:
+                last_brick = brick
+                _bricks_around(np.int64(brick), blocks, grid, words, bases)
+                n_around = _gather(words, bases, grid, points, around, around_numbers)
+            n_near = 0
+            if n_around > 0:
+                # In halves, in which the middle of the brick is an integer.
+                least = _measure_near(
+                    np.int32(2 * x + 3),
+                    np.int32(2 * y + 3),
+                    np.int32(2 * z + 3),
+                    np.int32(2),
+                    around,
+                    n_around,
+                    squares,
+                )
+                limit = np.int32((math.sqrt(least) + _BRICK_DIAGONAL) ** 2 + 1.0)
+                for i in range(n_around):
+                    near[0, n_near], near[1, n_near], near[2, n_near] = around[0, i], around[1, i], around[2, i]
+                    numbers[n_near] = around_numbers[i]
+                    n_near += squares[i] <= limit
+            todo = queries.occupancy[query_brick]
+            query_brick += 1
+            while todo:
+                place = np.int64(_lowest_bit(todo))
+                todo &= todo - _ONE
+                qx, qy, qz = np.int32(x + (place >> 4)), np.int32(y + (place >> 2 & 3)), np.int32(z + (place & 3))
+                best = np.int64(beyond)
+                count = 0
+                for i in range(n_near):
+                    dx, dy, dz = near[0, i] - qx, near[1, i] - qy, near[2, i] - qz
+                    square = dx * dx + dy * dy + dz * dz
+                    # Without branches: what comes next is not to be guessed.
+                    count = 0 if square < best else count
+                    best = min(best, square)
+                    ties[n_ties + count] = numbers[i]
+                    count += square == best
+                if best >= beyond or count > MOST_TIES:
+                    left_open[n_open] = query
+                    n_open += 1
+                else:
+                    results.distance_sq[query] = best
+                    results.start[query] = n_ties
+                    results.run[query] = count
+                    results.exact[query] = count
+                    n_ties += count
+                query += 1
+    return ties[:n_ties], left_open[:n_open]
+
+
+@njit(cache=True, nogil=True)
 def search_near(queries: Any, todo: Any, grid: Any, points: Any, shells: Any, reach_sq: Any, results: Any) -> Any:
     """Neighbours of the rows `todo` of (n, 3) queries among those of (m, 3) stored points within 4 voxel sides.
 
@@ -528,9 +656,10 @@ def search_near(queries: Any, todo: Any, grid: Any, points: Any, shells: Any, re
                         if square > limit:
                             continue
                         if square < best:
-                            if best > square + reach_sq:
+                            limit = square + min(reach_sq, _RELATIVE_REACH * square)
+                            if best > limit:
                                 count = np.int64(0)
-                            best, limit = square, square + reach_sq
+                            best = square
                             tied = np.int64(0)
                         tied += square == best
                         if count < _CAPACITY:
@@ -619,9 +748,10 @@ def search_far(queries: Any, todo: Any, grid: Any, points: Any, rings: Any, reac
                             if square > limit:
                                 continue
                             if square < best:
-                                if best > square + reach_sq:
+                                limit = square + min(reach_sq, _RELATIVE_REACH * square)
+                                if best > limit:
                                     count = np.int64(0)
-                                best, limit = square, square + reach_sq
+                                best = square
                             if count < _CAPACITY:
                                 squares[count], places[count] = square, candidate
                                 count += 1
@@ -823,12 +953,13 @@ def _as_pc_error(q: Any, tree: Any, stack: Any, bounds: Any, squares: Any, rows:
         if count < asked or squares[0] != squares[asked - 1] or asked == MOST_TIES:
             break
         asked += MORE_NEIGHBOURS
-    run = 1
-    while run < count and squares[run] - squares[run - 1] < TIE_TOLERANCE_SQ:
-        run += 1
     exact = 1
-    while exact < run and squares[exact] == squares[0]:
+    while exact < count and squares[exact] == squares[0]:
         exact += 1
+    run = exact
+    tolerance = min(TIE_TOLERANCE_SQ, RELATIVE_TIE_TOLERANCE * squares[0])
+    while run < count and squares[run] - squares[run - 1] < tolerance:
+        run += 1
     return run, exact
 
 
@@ -848,7 +979,7 @@ def search_tree(queries: Any, todo: Any, tree: Any, numbers: Any, reach_sq: Any,
         q = queries[query]
         # The nearest point of the query before is a good first bound for this one.
         best = _square(q[0], q[1], q[2], tree.points, guess)
-        limit = best + reach_sq
+        limit = best + min(reach_sq, _RELATIVE_REACH * best)
         count: Any = np.int64(0)
         for i in range(4):
             bounds[0, i] = 0.0
@@ -864,9 +995,10 @@ def search_tree(queries: Any, todo: Any, tree: Any, numbers: Any, reach_sq: Any,
                 if square > limit:
                     continue
                 if square < best:
-                    if best > square + reach_sq:
+                    limit = square + min(reach_sq, _RELATIVE_REACH * square)
+                    if best > limit:
                         count = np.int64(0)
-                    best, limit = square, square + reach_sq
+                    best = square
                 if count < _CAPACITY:
                     squares[count], rows[count] = square, row
                     count += 1

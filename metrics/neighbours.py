@@ -7,20 +7,20 @@ not depend on the number of threads, and every piece writes its own results, so 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from .coordinates import Coordinates
 from .errors import MetricError
 from .grid import bound_shells, choose_grid, distance_shells
 from .kernels import (
+    MOST_SPARSE_SIDE,
     TIE_REACH_SQ,
     VOXEL_LIMIT,
     Grid,
@@ -29,14 +29,13 @@ from .kernels import (
     nearest_spacings,
     search_far,
     search_near,
+    search_sparse,
     search_tree,
     search_voxels,
 )
 from .order import distinct_points
 from .tree import build_tree
-
-T = TypeVar("T")
-R = TypeVar("R")
+from .workers import Workers
 
 #: Queries that a task answers, about.
 _TASK_QUERIES = 16384
@@ -44,30 +43,6 @@ _TASK_QUERIES = 16384
 #: building a tree costs less.  The share is that of open queries to points searched at which both cost the same.
 _RINGS = (2, 8)
 _RING_SHARE = 8.0
-
-
-class Workers:
-    """Threads for kernels that release the interpreter lock.
-
-    Args:
-        threads: how many, or None for the processors that this process may use.
-    """
-
-    def __init__(self, threads: int | None = None) -> None:
-        if threads is None:
-            usable = getattr(os, "sched_getaffinity", None)
-            threads = len(usable(0)) if usable else os.cpu_count() or 1
-        if threads < 1:
-            raise MetricError(f"threads must be at least 1, got {threads}")
-        self.threads = threads
-
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """Results of `function` for each item, in their order."""
-        todo = list(items)
-        if self.threads == 1 or len(todo) < 2:
-            return [function(item) for item in todo]
-        with ThreadPoolExecutor(min(self.threads, len(todo))) as pool:
-            return list(pool.map(function, todo))
 
 
 @njit(cache=True, nogil=True)
@@ -115,7 +90,7 @@ class IndexedCloud:
     """The distinct points of a cloud, stored in an order that suits searching.
 
     Args:
-        points: (n, 3) coordinates, n >= 1, integers or real numbers; like pc_error's they are rounded to float32.
+        points: (n, 3) coordinates, n >= 1, integers or real numbers, which are rounded to float32; or checked ones.
         workers: threads for building.
         name: what to call the cloud in an error.
 
@@ -131,19 +106,17 @@ class IndexedCloud:
         MetricError: no points, another shape, or a coordinate that is not finite.
     """
 
-    def __init__(self, points: npt.ArrayLike, workers: Workers | None = None, name: str = "input cloud") -> None:
-        given = np.asarray(points)
-        if given.ndim != 2 or given.shape[1] != 3:
-            raise MetricError(f"points of the {name} must have shape (n, 3), got {given.shape}")
-        if not len(given):
-            raise MetricError(f"the {name} has no points, so there are no distances")
+    def __init__(
+        self, points: npt.ArrayLike | Coordinates, workers: Workers | None = None, name: str = "input cloud"
+    ) -> None:
+        coordinates = points if isinstance(points, Coordinates) else Coordinates.of(points, name)
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused below
-            single = np.ascontiguousarray(given, dtype=np.float32) + np.float32(0.0)  # -0.0 becomes 0.0
+            single = coordinates.single
         finite, integer, bounds = _inspect(single)
         if not finite:
             bad = int((~np.isfinite(single)).any(axis=1).sum())
             raise MetricError(
-                f"{bad} of {len(single)} points of the {name} have a coordinate that float32 cannot hold"
+                f"{bad} of {len(single)} points of the {coordinates.name} have a coordinate that float32 cannot hold"
             )
         self.given = len(single)
         self._workers = workers or Workers()
@@ -240,11 +213,14 @@ class _Search:
         blocks = len(queries.keys)
         step = max(1, round(_TASK_QUERIES * blocks / len(self.queries)))
         ranges = [(low, min(low + step, blocks)) for low in range(0, blocks, step)]
-        shells = distance_shells()
-        answers = self.workers.map(
-            lambda ends: search_voxels(queries, *ends, index, shells, self.results),
-            ranges,
-        )
+        points, shells, results = self.index.points, distance_shells(), self.results
+
+        def answer(ends: tuple[int, int]) -> Any:
+            if index.side == 1.0:
+                return search_voxels(queries, *ends, index, shells, results)
+            return search_sparse(queries, *ends, index, points, results)
+
+        answers = self.workers.map(answer, ranges)
         return self._keep_all([slice(*queries.voxels[queries.bricks[[*ends]]]) for ends in ranges], answers)
 
     def near(self, grid: Grid, todo: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
@@ -295,7 +271,8 @@ def find_neighbours(
     todo = np.arange(len(queries), dtype=np.int32)
     grid = index.grid
     if grid is not None and not tree_only:
-        if queries.voxels and index.voxels and queries.grid is not None:
+        sparse = index.integer and 1.0 < grid.side <= MOST_SPARSE_SIDE
+        if queries.voxels and queries.grid is not None and (index.voxels or sparse):
             todo = search.voxels(queries.grid, grid)
         else:
             todo = search.near(grid, todo)

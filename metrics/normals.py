@@ -1,13 +1,19 @@
-"""Normals: estimated for clouds that have none, so that D2 can be computed; consistently oriented.
+"""Normals: checked where a cloud has them, estimated where it has none, so that D2 can be computed.
 
-Each normal is the direction of least variance of a point's nearest neighbours (open3d).  Its sign is arbitrary:
-D2 needs neighbours to agree, because it averages normals.  Signs are propagated along a minimum spanning tree over a
-sample of the cloud [Hoppe et al. 1992, "Surface reconstruction from unorganized points"] by open3d, and every
-point then takes the sign of the sample near it that is most parallel: the tree over all points would take minutes.
+D2 is a length along a direction, so normals must be unit vectors.  `checked_normals` brings others to unit length,
+and counts as missing those without a direction (zero or not finite).  A cloud with some missing has no D2 of its
+own: to fill them in would say of the surface what was not given, and pc_error's way, errors of 0 at zero normals,
+makes any codec better than it is.  Runs estimate the normals of the whole cloud then, by one rule.
+
+An estimated normal is the direction of least variance of a point's nearest neighbours (open3d).  Its sign is
+arbitrary: D2 needs neighbours to agree, because it averages normals.  Signs are propagated along a minimum spanning
+tree over a sample of the cloud [Hoppe et al. 1992, "Surface reconstruction from unorganized points"] by open3d, and
+every point then takes the sign of the sample near it that is most parallel: a tree over all would take minutes.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,8 +29,86 @@ _SAMPLE_POINTS = 12_000
 _LINKS = 10
 #: Samples near a point, of which the most parallel one gives the sign.
 _VOTERS = 4
+#: How far from 1 a length may be that was 1 before it was rounded to float32, or written with six decimals.
+_UNIT_TOLERANCE = 2e-6
+#: Coordinates this many times larger than their spread lose digits when they are squared.
+_MOST_OFFSET = 16.0
+#: Spreads whose squares need no scaling.
+_LEAST_SPREAD, _MOST_SPREAD = 2.0**-10, 2.0**40
 #: Squares of larger coordinates, and sums of these, would leave double precision.
 _LARGEST = 1e150
+
+
+@dataclass(frozen=True)
+class NormalFacts:
+    """What was found of given normals.
+
+    Attributes:
+        count: how many there are.
+        zero: without length.
+        not_finite: with a number that is NaN or infinite.
+        normalised: brought to unit length.
+    """
+
+    count: int
+    zero: int
+    not_finite: int
+    normalised: int
+
+    @property
+    def missing(self) -> int:
+        """How many have no direction."""
+        return self.zero + self.not_finite
+
+    def passport(self) -> dict[str, Any]:
+        """What a passport should say: nothing of unit vectors."""
+        return {"normalised": True} if self.normalised else {}
+
+    def why_missing(self, name: str) -> str:
+        """Why there is no D2, one line."""
+        if self.zero == self.count:
+            return f"all normals of the {name} are zero"
+        kinds = [f"{n} zero" for n in (self.zero,) if n] + [f"{n} not finite" for n in (self.not_finite,) if n]
+        return f"{self.missing} of {self.count} normals of the {name} are no directions ({', '.join(kinds)})"
+
+
+def checked_normals(normals: npt.ArrayLike) -> tuple[npt.NDArray[np.floating[Any]], NormalFacts]:
+    """Normals of unit length, and what was done to make them so.
+
+    Those that are of unit length within the rounding of float32 stay as they are, to the bit.
+
+    Args:
+        normals: (n, 3) directions.
+
+    Returns:
+        (n, 3) float32, or float64 where that was given; rows that are zero or not finite are 0, and counted.
+
+    Raises:
+        MetricError: another shape, or no numbers.
+    """
+    try:
+        given = np.asarray(normals)
+    except ValueError:
+        raise MetricError("normals must have shape (n, 3), got rows of different lengths") from None
+    if given.ndim != 2 or given.shape[1] != 3 or given.dtype.kind not in "iuf":
+        raise MetricError(f"normals must be numbers of shape (n, 3), got {given.dtype} of shape {given.shape}")
+    kind: Any = np.float64 if given.dtype == np.float64 else np.float32
+    with np.errstate(over="ignore", invalid="ignore"):
+        vectors: npt.NDArray[np.floating[Any]] = np.asarray(given, kind, order="C")
+        square = np.einsum("ij,ij->i", vectors, vectors)
+    # What float32 or six decimals make of unit vectors; of NaN, neither.
+    if not len(given) or (square.min() >= 1 - 2 * _UNIT_TOLERANCE and square.max() <= 1 + 2 * _UNIT_TOLERANCE):
+        return vectors, NormalFacts(len(given), 0, 0, 0)
+    wide = given.astype(np.float64)
+    finite = np.isfinite(wide).all(axis=1)
+    wide[~finite] = 0.0
+    largest = np.abs(wide).max(axis=1)
+    zero = (largest == 0.0) & finite
+    other = finite & ~zero & ~(np.abs(square - 1.0) <= 2 * _UNIT_TOLERANCE)
+    scaled = wide[other] / largest[other, None]  # so that no square leaves float64
+    wide[other] = scaled / np.sqrt(np.einsum("ij,ij->i", scaled, scaled))[:, None]
+    facts = NormalFacts(len(given), int(zero.sum()), int((~finite).sum()), int(other.sum()))
+    return np.ascontiguousarray(wide, kind), facts
 
 
 def estimate_normals(
@@ -63,13 +147,28 @@ def unoriented_normals(points: npt.NDArray[np.float64], neighbours: int = NEIGHB
     if len(points) and not np.abs(points).max() < _LARGEST:
         raise MetricError(f"normals cannot be estimated for coordinates beyond +-{_LARGEST:g}")
     open3d = _open3d()
-    cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points))
+    cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(_framed(points)))
     cloud.estimate_normals(open3d.geometry.KDTreeSearchParamKNN(neighbours))
     normals = np.array(cloud.normals)
     lengths = np.linalg.norm(normals, axis=1)
     bad = ~(np.abs(lengths - 1) < 1e-6)
     normals[bad] = (0.0, 0.0, 1.0)
     return normals
+
+
+def _framed(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The points about their middle where they are far from the origin, and of a size whose squares can be summed."""
+    if not len(points):
+        return points
+    low, high = points.min(axis=0), points.max(axis=0)
+    spread = float((high - low).max())
+    if spread == 0.0:
+        return np.zeros_like(points)
+    if max(float(-low.min()), float(high.max())) > _MOST_OFFSET * spread:
+        points = points - (low + (high - low) / 2)
+    if not _LEAST_SPREAD <= spread <= _MOST_SPREAD:
+        points = np.ldexp(points, -int(np.frexp(spread)[1]))  # a power of two: no digit changes
+    return points
 
 
 def sorted_distinct(points: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
@@ -106,6 +205,7 @@ def _orient(points: npt.NDArray[np.float64], normals: npt.NDArray[np.float64]) -
     sample = _sampled(points)
     if len(sample) <= _LINKS:
         return
+    points = _framed(points)
     open3d = _open3d()
     few = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points[sample]))
     few.normals = open3d.utility.Vector3dVector(normals[sample])

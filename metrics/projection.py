@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from .neighbours import IndexedCloud, Neighbours, Workers
+from .neighbours import IndexedCloud, Neighbours
+from .workers import Workers
 
 #: Points whose errors are summed at a time; the partial sums are exact whatever thread made them.
 _CHUNK = 16384
@@ -49,34 +50,28 @@ def _divide_normals(normals: Any, start: Any, exact: Any, numbers: Any, sums: An
             sums[i, axis] /= count
 
 
-def average_normals(
-    normals: npt.NDArray[np.float32], reference: IndexedCloud, there: Neighbours, back: Neighbours
-) -> npt.NDArray[np.float32]:
-    """Normals of the decoded cloud, from those of the input.
+class DecodedNormals:
+    """Normals of a decoded cloud, from those of the input; summed as soon as one direction is searched.
 
     Args:
         normals: (n, 3) of the input, in storage order.
         reference: the input.
         there: for each point of the input its neighbours in the decoded cloud.
-        back: for each decoded point its neighbours in the input.
-
-    Returns:
-        (m, 3) means of the normals of all input points that a decoded point is nearest to; not of unit length.
+        n: points of the decoded cloud.
     """
-    sums = np.zeros((len(back.distance_sq), 3), np.float32)
-    counts = np.zeros(len(sums), np.int32)
-    _add_normals(normals, reference.rank, there.start, there.exact, there.numbers, sums, counts)
-    _divide_normals(normals, back.start, back.exact, back.numbers, sums, counts)
-    return sums
 
+    def __init__(self, normals: npt.NDArray[np.float32], reference: IndexedCloud, there: Neighbours, n: int) -> None:
+        self._normals, self._sums, self._counts = normals, np.zeros((n, 3), np.float32), np.zeros(n, np.int32)
+        _add_normals(normals, reference.rank, there.start, there.exact, there.numbers, self._sums, self._counts)
 
-@njit(cache=True, nogil=True)
-def count_not_finite(normals: Any) -> Any:
-    """Rows of an (n, 3) array with a number that is NaN or infinite."""
-    count = 0
-    for i in range(len(normals)):
-        count += not (np.isfinite(normals[i, 0]) and np.isfinite(normals[i, 1]) and np.isfinite(normals[i, 2]))
-    return count
+    def means(self, back: Neighbours) -> npt.NDArray[np.float32]:
+        """(n, 3) means of the normals of all input points that a decoded point is nearest to; not of unit length.
+
+        Args:
+            back: for each decoded point its neighbours in the input.
+        """
+        _divide_normals(self._normals, back.start, back.exact, back.numbers, self._sums, self._counts)
+        return self._sums
 
 
 @njit(cache=True, nogil=True)
@@ -101,16 +96,11 @@ def _sum_projections(
             number = numbers[tie]
             px, py, pz = stored[number, 0], stored[number, 1], stored[number, 2]
             nx, ny, nz = normals[number, 0], normals[number, 1], normals[number, 2]
-            if np.isnan(nx) or np.isnan(ny) or np.isnan(nz):
-                # What pc_error does: coordinate differences one after the other, neither projected nor squared.
-                projected += np.float64(qx - px + qy - py + qz - pz)
-            else:
-                along = (qx - px) * nx + (qy - py) * ny + (qz - pz) * nz
-                projected += np.float64(along * along)
+            along = (qx - px) * nx + (qy - py) * ny + (qz - pz) * nz
+            projected += np.float64(along * along)
         projected /= np.float64(run[query])
         total += projected
-        if projected > most:  # noqa: PLR1730  (not max: what is not a number must not win)
-            most = projected
+        most = max(most, projected)
     return total, most
 
 

@@ -118,7 +118,7 @@ LEADING = (
 
 #: Passport entries that belong to the cloud, not to the rules: the peak follows the cloud's bit depth, and each cloud
 #: has normals of its own, however they were made.
-CLOUD_ENTRIES = frozenset({"peak", "normals.sha256", "normals.not_finite"})
+CLOUD_ENTRIES = frozenset({"peak", "normals.sha256", "normals.normalised", "normals.file"})
 
 #: Order of the codecs that ship with the package; others follow by name.
 _SHIPPED = ("gpcc-octree", "gpcc-trisoup", "octree", "draco", "sparse", "deepcompress", "dpcc")
@@ -355,7 +355,7 @@ def compared_codecs(frame: pd.DataFrame, dataset: str) -> list[str]:
 
 def is_lossless(row: Mapping[str, Any], metric: str) -> bool:
     """Whether a distortion of a row (`d1`, `d2`) is exactly zero, where PSNR has no value."""
-    return number(row[f"{metric}_mse"]) == 0
+    return number(row[f"{metric}_mse"]) == 0 == number(row["d1_mse"])
 
 
 def split_by_passport(frame: pd.DataFrame) -> list[Section]:

@@ -40,6 +40,11 @@ PRINTED = {
 }
 
 
+IDENTICAL = "identical: mse is 0"
+#: Pairs without an error in one direction only.
+NO_ERROR = {("sparse_b", "ba_db"): "every decoded point is one of the input: mse is 0"}
+
+
 def golden_columns():
     for printed, column in PRINTED.items():
         for p, d in (("p2point", "d1"), ("p2plane", "d2")):
@@ -68,7 +73,7 @@ def test_golden_pairs_of_pc_error(clouds, shared, name):
         if printed not in expected:
             assert value is None and result.missing[column] == "the input cloud has no normals", column
         elif math.isinf(float(expected[printed])):
-            assert value is None and result.missing[column] == "identical: mse is 0", column
+            assert value is None and result.missing[column] == NO_ERROR.get((name, column[-5:]), IDENTICAL), column
         elif float(expected[printed]) < 1e-300:  # where its maxima start
             assert value == 0.0, column
         else:
@@ -254,18 +259,70 @@ def test_no_normals_no_d2(clouds, generator):
     assert zero.d2_mse is None and zero.missing["d2_psnr_db"] == "all normals of the input cloud are zero"
 
 
-def test_normals_that_are_not_finite_never_make_a_perfect_score(clouds, generator):
+@pytest.mark.parametrize("bad", [0.0, math.nan, math.inf], ids=["zero", "NaN", "infinite"])
+def test_normals_without_direction_are_missing_normals(clouds, generator, bad):
     points = clouds.voxel_surface(generator)
     normals = clouds.unit_vectors(generator, len(points))
-    normals[:] = np.nan
-    result = distortion(points, points + np.array([0, 0, 1]), normals=normals, peak=63)
-    assert result.d1_mse is not None
-    assert result.d2_mse_ab is None and "not finite" in result.missing["d2_mse_ab"]  # every difference is negative
-    assert result.missing["d2_psnr_ab_db"] == result.missing["d2_mse_ab"]
-    assert result.passport["normals"]["not_finite"] == len(points)
-    normals[:] = np.inf
+    normals[:7] = bad
     result = distortion(points, points // 2 * 2, normals=normals, peak=63)
-    assert all(result.columns()[name] is None for name in ("d2_mse", "d2_psnr_db", "d2_mse_ab"))
+    kind = "zero" if bad == 0.0 else "not finite"
+    reason = f"7 of {len(points)} normals of the input cloud are no directions (7 {kind})"
+    assert {name: reason for name in COLUMNS if "d2" in name} == result.missing
+    assert result.passport["normals"] is None and result.d1_psnr_db is not None
+
+
+@pytest.mark.parametrize("length", [1e-30, 1e-3, 6.27, 127.0, 1e30])
+def test_normals_of_another_length_are_brought_to_one(clouds, generator, length):
+    points = clouds.voxel_surface(generator)
+    normals = clouds.unit_vectors(generator, len(points))
+    expected = distortion(points, points // 2 * 2, normals=normals, peak=63)
+    result = distortion(points, points // 2 * 2, normals=normals * np.float32(length), peak=63)
+    assert result.d2_mse == pytest.approx(expected.d2_mse, rel=1e-6)
+    assert result.passport["normals"]["normalised"] is True
+    assert "normalised" not in expected.passport["normals"]
+
+
+def test_a_plane_with_errors_inside_it_is_not_identical(generator):
+    axis = np.arange(40.0)
+    for normal in ([0, 0, 1.0], [0.6, 0, 0.8]):
+        u, v = (grid.ravel() for grid in np.meshgrid(axis, axis))
+        across = np.array([normal[2], 0, -normal[0]])
+        points = u[:, None] * across + v[:, None] * [0, 1, 0]
+        decoded = (u + 0.3)[:, None] * across + (v - 0.1)[:, None] * [0, 1, 0]
+        result = distortion(points, decoded, normals=np.tile(normal, (len(points), 1)), peak=39)
+        assert result.d1_mse == pytest.approx(0.1) and result.d1_psnr_db is not None
+        assert result.d2_mse == result.hausdorff_d2_sq == 0.0
+        for name in ("d2_psnr_db", "d2_psnr_ab_db", "d2_psnr_ba_db", "hausdorff_d2_psnr_db"):
+            assert getattr(result, name) is None
+            assert result.missing[name] == "all errors lie in the tangent planes: mse is 0 within rounding"
+
+
+def test_errors_within_rounding_are_no_figure(generator):
+    points = generator.random((300, 3)) * 100 + 5e6
+    decoded = np.nextafter(points, np.inf)
+    result = distortion(points, decoded, peak=100)
+    assert 0 < result.d1_mse < 1e-17 and result.d1_psnr_db is None
+    assert result.missing["d1_psnr_db"] == "all errors are within the rounding of the coordinates"
+    decoded[5] += 0.25
+    assert distortion(points, decoded, peak=100).d1_psnr_db == pytest.approx(
+        10 * math.log10(3e4 / (3 * 0.25**2 / 300)), abs=1e-4
+    )
+
+
+def test_reasons_say_which_direction_has_no_error(clouds, generator):
+    points = clouds.voxel_surface(generator)
+    normals = clouds.unit_vectors(generator, len(points))
+    for shift in (0, 0.1):  # in float32 and in float64
+        moved = points + shift
+        subset = distortion(moved, moved[::3], normals=normals, peak=63)
+        assert subset.missing["d1_psnr_ba_db"] == subset.missing["d2_psnr_ba_db"]
+        assert subset.missing["d1_psnr_ba_db"] == "every decoded point is one of the input: mse is 0"
+        assert subset.d1_psnr_db is not None and subset.d2_psnr_db is not None
+        superset = distortion(moved[::3], moved, normals=normals[::3], peak=63)
+        assert superset.missing["d1_psnr_ab_db"] == "every point of the input is a decoded one: mse is 0"
+        assert set(distortion(moved, moved[::-1], normals=normals, peak=63).missing.values()) == {IDENTICAL}
+    nearly = distortion(points, points.astype(float) + 1e-9, peak=63)  # equal as float32 numbers
+    assert nearly.d1_mse == pytest.approx(3e-18, rel=1e-3) and nearly.d1_psnr_db == pytest.approx(216.0, abs=0.1)
 
 
 def test_peak_is_the_largest_spacing_where_none_is_given():
@@ -309,7 +366,11 @@ def test_result_is_plain_data(clouds, generator):
         ([[0, 0, 0]], [0, 0, 0], {}, r"decoded cloud must have shape \(n, 3\), got \(3,\)"),
         ([[0, np.nan, 0], [0, 0, 0]], [[0, 0, 0]], {}, "1 of 2 points of the input cloud"),
         ([[0, 0, 0]], [[0, np.inf, 0]], {}, "1 of 1 points of the decoded cloud"),
-        ([[0, 0, 0]], [[0, 1e39, 0]], {}, "float32 cannot hold"),
+        ([[0, 0, 0]], [[0, 1e200, 0]], {}, "spread over 1e[+]200"),
+        ([[0, 0, 0]], [[0, 1e-310, 0]], {}, "spread over 1e-310"),
+        ([["a", "b", "c"]], [[0, 0, 0]], {}, "must be integers or real numbers"),
+        ([[0, 0, 0], [1]], [[0, 0, 0]], {}, "rows of different lengths"),
+        ([[0, 0, 1j]], [[0, 0, 0]], {}, "must be integers or real numbers, got complex128"),
         ([[0, 0, 0]], [[0, 0, 0]], {"peak": 0}, "peak must be positive and finite, got 0"),
         ([[0, 0, 0]], [[0, 0, 0]], {"peak": math.inf}, "got inf"),
         ([[0, 0, 0]], [[0, 0, 0]], {"normals": np.ones((2, 3))}, r"shape \(1, 3\) like the points, got \(2, 3\)"),

@@ -36,6 +36,9 @@ def kinds():
     yield "negative integers", sheet - 35, (sheet - 35) // 2 * 2
     yield "every second voxel", sheet, sheet // 2 * 2
     yield "every eighth voxel", sheet, sheet // 8 * 8
+    yield "every 16th voxel of many", cube * 9, np.unique(cube * 9 // 16 * 16, axis=0)
+    yield "negative, every 8th", sheet * 2 - 90, np.unique((sheet * 2 - 90) // 8 * 8 + 3, axis=0)
+    yield "sparse, far apart", sheet, np.r_[sheet[::9] * 8, sheet[::9] * 8 + np.array([0, 4000, 0])]
     yield "far clusters", sheet, np.r_[sheet[:300], sheet[:300] + np.array([300, 0, 0]), [[-4000, 90, 17]]]
     yield "3/4 scale", sheet, np.round(sheet * 0.75) / 0.75
     yield "floats", sheet * 0.013, sheet * 0.013 + generator.normal(size=sheet.shape) * 0.004
@@ -96,7 +99,7 @@ def test_grids_are_chosen_where_they_pay():
     assert IndexedCloud(np.exp(generator.normal(size=(5000, 3)) * 3)).grid is None
 
 
-@pytest.mark.parametrize("kind", ["voxels", "wide", "floats", "repeats", "sorted"])
+@pytest.mark.parametrize("kind", ["voxels", "wide", "floats", "repeats", "sorted", "thirds", "near thirds"])
 def test_order(kind):
     generator = np.random.default_rng(6)
     points = {
@@ -104,6 +107,8 @@ def test_order(kind):
         "wide": generator.integers(-(2**24), 2**24, (3000, 3)),
         "floats": generator.normal(size=(3000, 3)) * 10.0 ** generator.integers(-30, 30, (3000, 1)),
         "repeats": np.repeat(generator.normal(size=(100, 3)), 30, axis=0),
+        "thirds": generator.integers(-900, 900, (3000, 3)) / 3,
+        "near thirds": generator.integers(0, 9, (9000, 3)) / 3 + (generator.random((9000, 1)) < 1e-3) * 1e-6,
         "sorted": np.unique(generator.integers(0, 99, (3000, 3)), axis=0),
     }[kind].astype(np.float32) + np.float32(0)
     found, rows = distinct_points(points, kind in ("voxels", "wide", "sorted"))
