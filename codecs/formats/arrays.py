@@ -226,7 +226,7 @@ def _read_shape(stream: IO[bytes]) -> _Shape:
         if version not in readers:
             raise CloudError(f"npy format version {version}, expected 1.0 or 2.0")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that the file was made by Python 2
+            warnings.simplefilter("ignore")  # that the file was made by Python 2, or names a type as one did once
             return _Shape(*readers[version](stream))
     except CloudError:
         raise
