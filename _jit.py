@@ -1,11 +1,12 @@
-"""Machine code: everything that numba compiles here is compiled, and kept for the next process, by `njit` of this module.
+"""Machine code: whatever numba compiles here goes through `njit` of this module, which keeps it for the next process.
 
-numba's own cache looks at the file of the compiled function alone, so that a function keeps the old machine code of a
-helper that it imports from another file.  Here the machine code of every function depends on all sources that compiled
-functions can come from: when one of them changes, all is compiled anew.
+numba's own cache looks at the file of the compiled function alone, so that a function keeps the old machine code of
+a helper that it imports from another file.  Here the machine code of every function depends on all sources that
+compiled functions can come from: when one of them changes, all is compiled anew.
 
-The cache lies in `NUMBA_CACHE_DIR`, else in `pccbench` in the user's cache folder (`XDG_CACHE_HOME`, else `~/.cache`).
-Where that folder cannot be written, functions are compiled in each process; a cache that cannot be read is made anew.
+The cache lies in `NUMBA_CACHE_DIR`, else in `pccbench` in the user's cache folder (`XDG_CACHE_HOME`, else
+`~/.cache`).  Where that folder cannot be written, functions are compiled in each process; a cache that cannot be read
+is made anew.
 """
 
 from __future__ import annotations
