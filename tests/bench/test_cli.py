@@ -75,6 +75,30 @@ def test_missing_files_and_folders(tmp_path, cloud):
     assert "nothing.bin" in refused("decode", "nothing.bin", "out.ply", cwd=tmp_path)
 
 
+def test_metrics_without_normals_say_how_d2_is_had(tmp_path, cloud):
+    done = bench("metrics", cloud, cloud, "--peak", "63", "--json", cwd=tmp_path)
+    assert done.returncode == 0 and json.loads(done.stdout)["d2_mse"] is None
+    (line,) = done.stderr.splitlines()
+    assert line == "bench: no D2: the input cloud has no normals; give --normals FILE or --estimate-normals"
+    pytest.importorskip("open3d", exc_type=ImportError)
+    done = bench("metrics", cloud, cloud, "--peak", "63", "--json", "--estimate-normals", cwd=tmp_path)
+    assert json.loads(done.stdout)["d2_mse"] == 0.0 and done.stderr == ""
+    assert json.loads(done.stdout)["passport"]["normals"]["source"] == "estimated (open3d)"
+    both = refused("metrics", cloud, cloud, "--normals", cloud, "--estimate-normals", cwd=tmp_path)
+    assert "exclude each other" in both
+
+
+def test_small_pairs_load_no_compiler(tmp_path, cloud):
+    code = (
+        "import sys\n"
+        "from pccbench.bench.cli import command\n"
+        f"command.main(['metrics', {str(cloud)!r}, {str(cloud)!r}, '--peak', '63'], standalone_mode=False)\n"
+        "print(sorted({'numba', 'scipy', 'pydantic', 'torch', 'open3d', 'pandas'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_normals_of_another_length(tmp_path, cloud):
     points = np.zeros((3, 3), np.float32)
     write_cloud(PointCloud(points, normals=np.eye(3, dtype=np.float32)), tmp_path / "normals.ply")

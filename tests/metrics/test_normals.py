@@ -9,7 +9,7 @@ import pytest
 
 from pccbench.metrics import normals as module
 from pccbench.metrics.errors import MetricError
-from pccbench.metrics.normals import estimate_normals
+from pccbench.metrics.normals import checked_normals, estimate_normals
 
 pytest.importorskip("open3d", exc_type=ImportError)
 
@@ -92,3 +92,33 @@ def test_a_missing_open3d_names_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "open3d", None)
     with pytest.raises(MetricError, match="libusb-1"):
         module.estimate_normals(np.zeros((5, 3), np.int32))
+
+
+@pytest.mark.parametrize(("offset", "scale"), [((5e5, 5e6, 0), 1.0), ((6e6, -1e6, 3e6), 1e-3), ((0, 0, 0), 1e-9)])
+def test_offset_and_scale_do_not_matter(offset, scale):
+    points, _ = sphere(15)
+    expected, _ = estimate_normals(points)
+    moved, _ = estimate_normals(points * scale + np.array(offset))
+    cosines = np.abs((expected * moved).sum(axis=1))
+    assert np.quantile(cosines, 0.05) > 0.9  # of neighbours at one distance others can be taken
+
+
+def test_normals_of_unit_length_stay_as_they_are():
+    vectors = np.random.default_rng(5).normal(size=(500, 3))
+    unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    kept, facts = checked_normals(unit)
+    assert kept.dtype == np.float32 and (kept == unit).all() and facts.passport() == {}
+    mixed = unit.copy()
+    mixed[3] *= 7
+    turned, facts = checked_normals(mixed)
+    assert (np.delete(turned, 3, axis=0) == np.delete(unit, 3, axis=0)).all() and facts.normalised == 1
+    np.testing.assert_allclose(turned[3], unit[3], atol=1e-7)
+    mixed[:2] = [[0, 0, 0], [np.nan, 0, 1]]
+    _, facts = checked_normals(mixed)
+    assert (facts.zero, facts.not_finite, facts.missing) == (1, 1, 2)
+
+
+@pytest.mark.parametrize("normals", [[1, 2, 3], [[1, 2]], [["a", "b", "c"]], [[1, 2, 3], [4]]])
+def test_what_is_no_array_of_normals_is_refused(normals):
+    with pytest.raises(MetricError, match="normals must"):
+        checked_normals(normals)

@@ -5,8 +5,8 @@
 D1, D2 and Hausdorff with both programs on two threads, in turn, normals given to both, files read before the clock
 starts on both sides (pc_error prints its time without loading, in which it also sorts and merges its points; ours
 has that inside, and so the making of both indexes).  `pair` is one call with two arrays; `again` measures another
-decode against a prepared input, as runs do.  At least 10 is wanted of `pair` at every rate.  PCCBENCH_ALL_PAIRS=1 adds
-the rates beyond the two that are always measured, and another frame.
+decode against a prepared input, as runs do.  At least 10 is wanted of `pair` at every rate.  PCCBENCH_ALL_PAIRS=1
+adds the rates beyond the two that are always measured, and another frame.
 """
 
 import json
