@@ -278,7 +278,7 @@ def _check_card(bench: _Bench) -> None:
     card = bench.codec.card()
     _expect(isinstance(card, CodecCard), f"card returned {type(card).__name__}, expected CodecCard")
     for name in ("version", "title", "description", "paper"):
-        value = getattr(card, name)
+        value: Any = getattr(card, name)
         is_line = isinstance(value, str) and value.isprintable() and len(value) <= _LONGEST_TEXT
         _expect(is_line, f"the card's {name} is {_shown(value)}, expected a line of text")
     _expect(bool(card.version), "the card has no version, so that results could not be told apart")

@@ -188,7 +188,7 @@ def test_real_clouds_without_extent(count):
 
 
 def test_what_it_cannot_do_is_said():
-    with pytest.raises(NotApplicableError, match="lossless for voxels only, and these are real numbers"):
+    with pytest.raises(NotApplicableError, match="lossless for voxelised clouds only, and these are real numbers"):
         CODEC.encode(PointCloud(np.zeros((1, 3), np.float32)), LOSSLESS)
     with pytest.raises(CodecError, match="ctc_rate 1 to 6"):
         CODEC.encode(PointCloud(np.zeros((1, 3), np.int32), 5), Rate("r99", {"ctc_rate": 99}))
