@@ -165,9 +165,9 @@ def require_voxelised(cloud: PointCloud, codec: str, rate: Rate | None = None) -
         return cloud.bit_depth
     if rate is None:
         raise NotApplicableError(
-            f"{codec} codes voxels, and these are real numbers: voxelise the cloud (integer coordinates, a bit depth)"
+            f"{codec} codes voxelised clouds, and these are real numbers: give it integer coordinates and a bit depth"
         )
     raise NotApplicableError(
-        f"{codec} has {rate.name} for voxels only, and these are real numbers: use its other rates, or voxelise the "
-        "cloud (integer coordinates, a bit depth)"
+        f"{codec} has {rate.name} for voxelised clouds only, and these are real numbers: use its other rates, or give "
+        "it integer coordinates and a bit depth"
     )

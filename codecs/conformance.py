@@ -172,8 +172,12 @@ def _results(
     bench: _Bench, origin: Mapping[str, Any] | None, why: str, *, is_thorough: bool, seed: int
 ) -> Iterator[Result]:
     """The results of all checks; `why` another process cannot make the codec, where it cannot."""
-    for name, check in {"card": _check_card, "rates": partial(_check_rates, seed=seed)}.items():
-        result = _judged(name, partial(check, bench))
+    first: dict[str, Callable[[], None]] = {
+        "card": partial(_check_card, bench),
+        "rates": partial(_check_rates, bench, seed),
+    }
+    for name, check in first.items():
+        result = _judged(name, check)
         yield result
         if result.status == "failed":
             return
@@ -208,7 +212,7 @@ def _origin(codec: Codec, spec: CodecSpec | None) -> tuple[dict[str, Any] | None
     from .registry import BUILT_IN, codec_class
 
     name = getattr(codec, "name", None)
-    if spec is None and name in BUILT_IN and codec_class(name) is type(codec):
+    if spec is None and isinstance(name, str) and name in BUILT_IN and codec_class(name) is type(codec):
         spec = CodecSpec(name)
     try:
         return trial.origin_of(codec, None if spec is None else spec.to_dict()), ""
@@ -274,11 +278,11 @@ def _check_card(bench: _Bench) -> None:
     card = bench.codec.card()
     _expect(isinstance(card, CodecCard), f"card returned {type(card).__name__}, expected CodecCard")
     for name in ("version", "title", "description", "paper"):
-        value = getattr(card, name)
+        value: Any = getattr(card, name)
         is_line = isinstance(value, str) and value.isprintable() and len(value) <= _LONGEST_TEXT
         _expect(is_line, f"the card's {name} is {_shown(value)}, expected a line of text")
     _expect(bool(card.version), "the card has no version, so that results could not be told apart")
-    counts = {"parameters": int, "macs_per_point": (int, float)}
+    counts: dict[str, tuple[type, ...]] = {"parameters": (int,), "macs_per_point": (int, float)}
     for name, kinds in counts.items():
         value = getattr(card, name)
         is_count = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
@@ -292,8 +296,8 @@ def _check_card(bench: _Bench) -> None:
     _expect(
         card.tool is None or isinstance(card.tool, str), f"the card's tool is {_shown(card.tool)}, expected a path"
     )
-    name = getattr(bench.codec, "name", None)
-    _expect(isinstance(name, str) and _WORD.fullmatch(name) is not None, f"the codec's name is {_shown(name)}")
+    word: object = getattr(bench.codec, "name", None)
+    _expect(isinstance(word, str) and _WORD.fullmatch(word) is not None, f"the codec's name is {_shown(word)}")
 
 
 def _check_rates(bench: _Bench, seed: int) -> None:
@@ -478,7 +482,7 @@ def _elsewhere(bench: _Bench, origin: Mapping[str, Any], seed: int) -> list[Resu
     clouds = {"surface": surface_cloud(seed, bit_depth=6), "real": example_clouds(seed)["real_numbers"]}
     with tempfile.TemporaryDirectory(prefix="check-") as scratch:
         folder = Path(scratch)
-        encoding = []
+        encoding: list[trial.Job] = []
         for name, cloud in clouds.items():
             np.save(folder / f"{name}.npy", cloud.points)
             for rate in rates:

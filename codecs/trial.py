@@ -163,8 +163,8 @@ def _read(answer: Path) -> Report:
     lines = answer.read_text(encoding="utf-8").splitlines() if answer.is_file() else []
     records = [json.loads(line) for line in lines]
     answers = tuple(Answer(**record) for record in records if "outcome" in record)
-    last = next((record for record in records if "created" in record), {"created": [], "more_threads": 0})
-    return Report(answers, tuple(last["created"]), last["more_threads"])
+    last: dict[str, Any] = next((record for record in records if "created" in record), {})
+    return Report(answers, tuple(last.get("created", ())), last.get("more_threads", 0))
 
 
 def _ended(code: int, words: Sequence[str]) -> str:
@@ -270,12 +270,12 @@ def _guarded(call: Callable[[], Answer]) -> Answer:
 def _done(codec: Codec, rates: Mapping[str, Rate], job: Job) -> Answer:
     stream = Path(job.stream)
     if job.cloud is not None:
-        cloud = PointCloud(np.load(job.cloud, allow_pickle=False), job.bit_depth)
-        data = codec.encode(cloud, rates[job.rate])
+        given = PointCloud(np.load(job.cloud, allow_pickle=False), job.bit_depth)
+        data = codec.encode(given, rates[job.rate])
         stream.write_bytes(data)
         promised = data.reconstruction_sha256 if isinstance(data, Bitstream) else None
         return Answer(DECODED, geometry_sha256=promised or "")
-    cloud = codec.decode(stream.read_bytes())
+    cloud: object = codec.decode(stream.read_bytes())
     if not isinstance(cloud, PointCloud):
         return Answer(FAILED, f"decode returned {type(cloud).__name__}, expected PointCloud")
     return Answer(DECODED, geometry_sha256=cloud.geometry_sha256())

@@ -234,14 +234,15 @@ def choose_sparingly(costs: Costs, points: npt.NDArray[np.integer], other_bits: 
     Beyond the reach of `measure` an error counts too little: where no surface is, it would seem best to fill space.
     A block that no threshold keeps from that takes `LIKELIEST`.
     """
-    crowded = costs.passed > _MOST_PASSED * points[:, None]
-    only = crowded.all(axis=1)
+    crowded = np.asarray(costs.passed > _MOST_PASSED * points[:, None])
+    only: npt.NDArray[np.bool_] = np.all(crowded, axis=1)
+    alone = only[:, None]
     # Such blocks are left out of the choice of the others.
     kept = replace(
         costs,
-        from_input_sq=np.where(only[:, None], 0.0, costs.from_input_sq),
-        from_output_sq=np.where(crowded, np.where(only[:, None], 0.0, _NEVER), costs.from_output_sq),
-        passed=np.where(only[:, None], 0, costs.passed),
+        from_input_sq=np.where(alone, 0.0, costs.from_input_sq),
+        from_output_sq=np.where(crowded, np.where(alone, 0.0, _NEVER), costs.from_output_sq),
+        passed=np.where(alone, 0, costs.passed),
     )
     return np.where(only, np.uint8(LIKELIEST), choose(kept, other_bits))
 

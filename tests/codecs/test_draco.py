@@ -95,7 +95,7 @@ def test_real_coordinates_are_within_half_a_step(rate, dtype):
 
 
 def test_real_coordinates_have_no_lossless_rate():
-    with pytest.raises(NotApplicableError, match="lossless for voxels only"):
+    with pytest.raises(NotApplicableError, match="lossless for voxelised clouds only"):
         codec.encode(PointCloud(np.ones((4, 3), np.float32)), rates["lossless"])
 
 

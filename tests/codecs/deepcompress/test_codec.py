@@ -210,11 +210,11 @@ def test_names_cost_nothing_to_look_up():
     assert ran.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 10, 253])
+@pytest.mark.parametrize("count", [1, 2, 253])
 def test_few_points_neither_vanish_nor_fill_space(count):
     """One point once decoded to none (r08) or to 1,277 (r01), 253 to 353,159."""
     generator = np.random.default_rng(count)
-    codec = codec_class("deepcompress")()
+    codec = registry.codec_class("deepcompress")()
     for reach, bit_depth in ((1024, 10), (20, 10), (2, 1)):
         points = np.unique(generator.integers(0, reach, (count, 3)), axis=0)
         cloud = PointCloud(points.astype(np.int32), bit_depth)
@@ -228,7 +228,7 @@ def test_few_points_neither_vanish_nor_fill_space(count):
 def test_each_occupied_cell_gives_a_point():
     """Far from each other: on the grid that the lowest rates code, too."""
     points = np.array(np.meshgrid(*[np.arange(4) * 200 + 5] * 3)).reshape(3, -1).T
-    codec = codec_class("deepcompress")()
+    codec = registry.codec_class("deepcompress")()
     for rate in codec.rates():
         decoded = codec.decode(codec.encode(PointCloud(points.astype(np.int32), 10), rate))
         assert len(np.unique(decoded.points // 16, axis=0)) == 64, rate.name
