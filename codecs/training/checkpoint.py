@@ -105,6 +105,8 @@ def taking_up(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except PccbenchError:
+        raise
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(_damaged(path)) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -46,8 +47,12 @@ class ConfigFile(Section):
     """The whole file."""
 
     @classmethod
-    def read(cls: type[C], path: Path) -> C:
+    def read(cls: type[C], path: Path, changes: Mapping[str, Any] | None = None) -> C:
         """The config of a YAML file; its relative paths start where the command was given.
+
+        Args:
+            path: of the file.
+            changes: keys of its section `training` that replace those of the file.
 
         Raises:
             ConfigError: not YAML, an unknown key, or a value out of range; one line that names the key.
@@ -58,6 +63,8 @@ class ConfigFile(Section):
             raise ConfigError(f"{path}: expected YAML: {' '.join(str(error).split())}") from error
         except RecursionError:
             raise ConfigError(f"{path}: expected YAML of a few levels, got hundreds") from None
+        if changes and isinstance(record, dict) and isinstance(record.get("training"), dict):
+            record["training"].update(changes)
         return cls.parse(record, str(path))
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 from ..errors import CloudError
@@ -36,24 +36,23 @@ def manifest_hashes(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def expect_apart(key: str, folder: Path | None, hashes: Collection[str], suffixes: Iterable[str]) -> None:
+def expect_apart(key: str, folder: Path | None, hashes: Collection[str]) -> None:
     """No file that is evaluated may be trained on; a folder that is not there is said, and checks nothing.
 
     Args:
         key: of the configuration.
         folder: of the clouds that are evaluated, None for none.
         hashes: of the training files.
-        suffixes: of the files that are looked at.
 
     Raises:
         ConfigError: a file is among the training files.
     """
     if folder is None:
         return
-    wanted, known = tuple(suffixes), set(hashes)
-    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in wanted and path.is_file()]
+    known = set(hashes)
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     if not paths:
-        _logger.warning("%s: %s: no cloud there; nothing to keep apart from the training files", key, folder)
+        _logger.warning("%s: %s: no file there; nothing is evaluated, nothing kept apart", key, folder)
     for path in paths:
         if file_sha256(path) in known:
             raise ConfigError(f"{key}: {path} is also a training file; it must not be trained on")
