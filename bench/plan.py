@@ -20,6 +20,7 @@ from .datasets import CloudRef, open_dataset
 from .errors import UsageError
 from .row import Row
 from .spec import RunSpec
+from .weights import with_weights
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def make_plan(spec: RunSpec, warn: Callable[[str], None]) -> Plan:
 def plan_codecs(spec: RunSpec) -> tuple[list[PlannedCodec], dict[str, str]]:
     """The codecs of a run that can run here, and why the others cannot."""
     specs = registry.find(spec.codecs, modules=spec.codec_modules, tmc3=spec.tmc3)
+    specs = with_weights(specs, spec.weights, allow_untrained=spec.allow_untrained)
     planned, unavailable = [], {}
     for codec_spec in specs:
         try:

@@ -33,6 +33,7 @@ class RunSpec(BaseModel):
         repeats: how often each call is timed.
         peak: peak of the PSNR in place of the data set's.
         secondary: measure the secondary metrics, too (see `metrics.secondary`).
+        weights: folder of weights in place of a learned codec's own, by codec.
         allow_untrained: run learned codecs with random weights (flagged everywhere).
         keep_streams: keep the bitstreams in the run folder, named by their hash.
     """
@@ -55,6 +56,7 @@ class RunSpec(BaseModel):
     repeats: int = Field(default=1, ge=1)
     peak: float | None = Field(default=None, gt=0)
     secondary: bool = False
+    weights: dict[str, Path] = Field(default_factory=dict)
     allow_untrained: bool = False
     keep_streams: bool = False
 
@@ -113,6 +115,8 @@ class RunSpec(BaseModel):
         for key in ("data_root", "tmc3"):
             if given.get(key) is not None:
                 given[key] = base / given[key]
+        if given.get("weights"):
+            given["weights"] = {name: base / folder for name, folder in given["weights"].items()}
         if given.get("codec_modules"):
             given["codec_modules"] = tuple(base / module for module in given["codec_modules"])
         return given

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -120,8 +120,9 @@ class DeepCompressCodec(Codec):
 
     name = "deepcompress"
     title = "DeepCompress"
+    takes_weights = True
     #: Entropy model that is coded with.
-    prior: ClassVar[str] = "channel"
+    prior: str = "channel"
 
     def __init__(self, weights: Path | None = None) -> None:
         from .files import SHIPPED, entropy_models, prior_path, transform_path, upsampler_path
@@ -129,7 +130,7 @@ class DeepCompressCodec(Codec):
         self.folder = SHIPPED if weights is None else Path(weights)
         found = entropy_models(self.folder, PRIOR_NUMBERS)
         if self.name == _CONTAINER_NAME and self.prior not in found and len(found) == 1:
-            self.prior = found[0]  # type: ignore[misc]  # of weights with one entropy model, there is no choice
+            self.prior = found[0]  # of weights with one entropy model, there is no choice
         for path in (
             transform_path(self.folder),
             upsampler_path(self.folder),
@@ -137,9 +138,14 @@ class DeepCompressCodec(Codec):
         ):
             if not path.exists():
                 others = f"; there are {', '.join(found)}" if found else ""
-                raise CodecUnavailableError(
-                    f"no weights ({path.name}{others}); train them: bench train deepcompress"
-                )
+                raise CodecUnavailableError(f"no weights ({path.name}{others}); train them: bench train deepcompress")
+
+    @classmethod
+    def write_untrained(cls, folder: Path) -> None:
+        """Random weights of the shipped architecture."""
+        from .untrained import write_untrained
+
+        write_untrained(folder)
 
     def rates(self) -> list[Rate]:
         """One model for all; the rate weight tells what a bit may cost.

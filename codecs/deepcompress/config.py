@@ -14,6 +14,7 @@ from .transforms import TransformConfig
 
 EntropyModelName = Literal["gaussian", "hyperprior", "channel", "context", "attention", "hybrid"]
 
+
 class DataConfig(Section):
     """Where the training clouds are, and how they are cut.
 

@@ -82,7 +82,7 @@ class PriorTrainer:
             return False
         with checkpoint.taking_up(self.path):
             self.step, self.trained_s = state["step"], state["trained_s"]
-            self._set_precision()
+            self.set_precision()
             self.priors.load_state_dict(state["priors"])
             for name, optimiser in self.optimisers.items():
                 optimiser.load_state_dict(state["optimisers"][name])
@@ -121,7 +121,7 @@ class PriorTrainer:
         started = saved = time.monotonic()
         self.priors.train()
         for batch in self._batches():
-            self._set_precision()
+            self.set_precision()
             with diverging("entropy", self.step, self.priors.parameters()):
                 sums.add(self.train_step(batch))
             now = time.monotonic()
@@ -137,7 +137,8 @@ class PriorTrainer:
             if stop.asked and self.step < self.steps:
                 raise TrainingInterrupted(f"entropy: interrupted at step {self.step} of {self.steps}")
 
-    def _set_precision(self) -> None:
+    def set_precision(self) -> None:
+        """Quantise the networks from a share of the training on."""
         if not self._is_exact and self.step >= _EXACT_FROM * self.steps:
             set_mode(self.priors, "exact")
             self._is_exact = True

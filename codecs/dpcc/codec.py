@@ -105,6 +105,7 @@ class DpccCodec(Codec):
 
     name = "dpcc"
     title = "D-PCC"
+    takes_weights = True
 
     def __init__(self, weights: Path | None = None) -> None:
         from .files import SHIPPED, model_path
@@ -112,6 +113,13 @@ class DpccCodec(Codec):
         self.folder = SHIPPED if weights is None else Path(weights)
         if not model_path(self.folder).exists():
             raise CodecUnavailableError("no weights (model.safetensors); train them: bench train dpcc")
+
+    @classmethod
+    def write_untrained(cls, folder: Path) -> None:
+        """Random weights of the shipped architecture."""
+        from .untrained import write_untrained
+
+        write_untrained(folder)
 
     def rates(self) -> list[Rate]:
         """As the weights' record names them, else one for each operating point that the weights have.

@@ -67,7 +67,11 @@ def _train(config: TrainingConfig, command: str, reporter: Reporter | None) -> P
         "steps": trainer.step,
         "planned_steps": trainer.steps,
         "trained_s": round(trainer.trained_s),
-        "occupancy": {"clouds": latents.step, "planned_clouds": latents.clouds, "trained_s": round(latents.trained_s)},
+        "occupancy": {
+            "clouds": latents.step,
+            "planned_clouds": latents.clouds,
+            "trained_s": round(latents.trained_s),
+        },
         "last": last_figures(config.training.checkpoint_dir / "ledger.csv"),
         "parameters": trainer.model.parameter_count() + experience.arrays["hidden"].size,
         "network_parameters": trainer.model.parameter_count(),

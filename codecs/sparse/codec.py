@@ -43,11 +43,19 @@ class SparseCodec(Codec):
 
     name = "sparse"
     title = "Sparse (pccbench)"
+    takes_weights = True
 
     def __init__(self, weights: Path | None = None) -> None:
         self.folder = SHIPPED if weights is None else Path(weights)
         if not weights_path(self.folder).exists():
             raise CodecUnavailableError("no weights; train them: bench train sparse")
+
+    @classmethod
+    def write_untrained(cls, folder: Path) -> None:
+        """Random weights of the shipped architecture."""
+        from .untrained import write_untrained
+
+        write_untrained(folder)
 
     def rates(self) -> list[Rate]:
         """Named by the step of the coarse grid, coarse to fine, and lossless: those that the weights' factors make.

@@ -23,7 +23,8 @@ from .kernel import Model, new_model
 from .occupancy import TRAINED, Experience, Keys, learn
 from .training import Report
 
-_TABLE_BITS = 18
+#: Contexts of a cloud that is trained on.
+TABLE_BITS = 18
 _HALF = np.uint32(1 << 31)
 _CHECKPOINT_EVERY = 10
 
@@ -44,7 +45,7 @@ class ContextTrainer(abc.ABC):
 
     def __init__(self, folder: Path, clouds: int, units: int, seed: int, record: Mapping[str, Any]) -> None:
         self.clouds, self.seed = clouds, seed
-        self.model: Model = new_model(_TABLE_BITS, units)
+        self.model: Model = new_model(TABLE_BITS, units)
         self.identity = Identity({**record, "units": units, "seed": seed})
         self.step, self.trained_s = 0, 0.0
         self.path = folder / "experience.pt"

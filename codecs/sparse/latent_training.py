@@ -44,7 +44,12 @@ class LatentTrainer(Run):
     figures = ("wrong_per_point", "bits_per_point")
 
     def __init__(
-        self, config: TrainingConfig, surface: SurfaceModel, identity: Identity, sampler: Sampler, held_out: Blocks | None
+        self,
+        config: TrainingConfig,
+        surface: SurfaceModel,
+        identity: Identity,
+        sampler: Sampler,
+        held_out: Blocks | None,
     ) -> None:
         self.latents, self.surface = config.latents, surface
         torch.manual_seed(config.training.seed)

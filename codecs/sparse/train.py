@@ -101,7 +101,11 @@ def export(
         "training_blocks": len(surfaces.sampler.blocks.counts),
         "data_manifest_sha256": file_sha256(manifest) if manifest.exists() else None,
         "versions": versions(),
-        "occupancy": {"clouds": contexts.step, "planned_clouds": contexts.clouds, "trained_s": round(contexts.trained_s)},
+        "occupancy": {
+            "clouds": contexts.step,
+            "planned_clouds": contexts.clouds,
+            "trained_s": round(contexts.trained_s),
+        },
         **{run.name: _trained(run) for run in (surfaces, latents) if run is not None},
         "parameters": sum(p.numel() for model in (*models, pair) if model is not None for p in model.parameters())
         + contexts.model.hidden.size,

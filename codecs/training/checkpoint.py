@@ -17,6 +17,9 @@ import torch
 
 from ..errors import PccbenchError
 
+#: Longer values are not spelt out in messages.
+_LONGEST = 60
+
 
 class CheckpointError(PccbenchError):
     """A checkpoint cannot be used: damaged, or of another configuration."""
@@ -90,8 +93,8 @@ def load(path: Path, identity: Identity) -> dict[str, Any] | None:
     if state["identity"] != identity.text:
         what = "; ".join(_changes(state["identity"], identity)) or "one of another version"
         raise CheckpointError(
-            f"{path}: belongs to another configuration ({what}); choose another checkpoint_dir, or remove it to start "
-            "anew"
+            f"{path}: belongs to another configuration ({what}); choose another checkpoint_dir, or remove the file to "
+            "start anew"
         )
     return state
 
@@ -132,9 +135,6 @@ def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
             yield f"{prefix} has changed"
         else:
             yield f"{prefix} was {_shown(old)}, is {_shown(new)}"
-
-
-_LONGEST = 60
 
 
 def _shown(value: Any) -> str:

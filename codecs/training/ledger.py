@@ -9,6 +9,9 @@ from pathlib import Path
 
 from .checkpoint import write_whole
 
+#: Points of a curve that would hardly be seen as a line.
+_FEW = 20
+
 
 class Ledger:
     """A CSV file that grows with the run; on resumption, rows after the checkpoint's step are dropped.
@@ -46,7 +49,7 @@ class Ledger:
 
     def is_due(self, step: int) -> bool:
         """Whether a row of means is written at a step: the first, each so many, and the last."""
-        return step == 1 or step == self._last or step % self._every == 0
+        return step in (1, self._last) or step % self._every == 0
 
     def add(self, row: Mapping[str, float | int | str]) -> None:
         """Append one row; columns that it lacks stay empty.
@@ -79,10 +82,6 @@ class Ledger:
         figure.tight_layout()
         figure.savefig(target)
         plt.close(figure)
-
-
-#: Points of a curve that would hardly be seen as a line.
-_FEW = 20
 
 
 class Means:

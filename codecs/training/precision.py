@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -157,7 +157,7 @@ class Mixed:
         """
         expect_finite(stage, step, loss=loss)
         optimiser.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.scale(loss).backward()
         self._scaler.unscale_(optimiser)
         norm = nn.utils.clip_grad_norm_(list(parameters), 1.0)
         if not self._scaler.is_enabled():  # a scaler leaves such a step out, and scales less from then on
@@ -193,13 +193,10 @@ def measured(
 
     def trial(precision: Precision) -> None:
         loss = attempt(Mixed(Choice(device, precision, "")))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         model.zero_grad(set_to_none=True)
 
     choice = choose(wish, device, trial)
     model.load_state_dict(before)
     _logger.info("%s: trains in %s on %s (%s)", stage, choice.precision, choice.device, choice.reason)
     return Mixed(choice)
-
-
-PRECISIONS: tuple[str, ...] = ("auto", *get_args(Precision))

@@ -26,9 +26,7 @@ def manifest_hashes(folder: Path) -> tuple[str, ...]:
         return ()
     try:
         sources = json.loads(path.read_text(encoding="utf-8")).get("sources", [])
-        found = {
-            str(one["sha256"]) for one in sources if one.get("split", "train") == "train" and one.get("sha256")
-        }
+        found = {str(one["sha256"]) for one in sources if one.get("split", "train") == "train" and one.get("sha256")}
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise CloudError(
             f"{path}: expected the manifest of `bench prepare`: {' '.join(str(error).split())}"
