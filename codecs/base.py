@@ -9,10 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-
-from .errors import CodecUnavailableError
 
 if TYPE_CHECKING:
     from .cloud import PointCloud
@@ -113,6 +110,8 @@ class Codec(ABC):
         tool: name of the external program whose path the constructor takes as its only argument, `executable`
             (None where the user named no path); None for a codec without.
         takes_weights: the constructor takes `weights`, a folder (None for the codec's own); such a codec is learned.
+            A module `untrained` beside it may have `write_untrained(folder)`, which writes random weights, the same
+            every time, whose card says `trained=False`.
     """
 
     name: str
@@ -143,15 +142,6 @@ class Codec(ABC):
     @abstractmethod
     def card(self) -> CodecCard:
         """Version, size, weights and origin of the codec."""
-
-    @classmethod
-    def write_untrained(cls, folder: Path) -> None:
-        """Write random weights, the same every time, to a folder that exists; their card says `trained=False`.
-
-        Raises:
-            CodecUnavailableError: the codec has none.
-        """
-        raise CodecUnavailableError(f"{cls.name} has no random weights")
 
     def sections(self, data: bytes) -> dict[str, int]:
         """Bytes of each named part of the stream; they sum to `len(data)`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,22 @@ def named_rates(folder: Path) -> list[dict[str, Any]] | None:
     if not isinstance(rates, list) or not rates or not all(isinstance(rate, dict) for rate in rates):
         raise CodecUnavailableError(f"{folder / RECORD}: rates: expected a list of parameters, got {str(rates)[:60]}")
     return rates
+
+
+def write_whole(path: Path, data: bytes | memoryview | str) -> None:
+    """Replace the file at `path`, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written (the disk is full, say); the old file is as it was.
+    """
+    scratch = path.with_name(f".{path.name}.new")  # one name: what a killed process left is overwritten
+    try:
+        with scratch.open("wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        text = f"cannot be written: {error.strerror}; what was there is whole, and the same command goes on"
+        raise OSError(error.errno, text, str(path)) from error

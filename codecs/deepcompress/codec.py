@@ -140,13 +140,6 @@ class DeepCompressCodec(Codec):
                 others = f"; there are {', '.join(found)}" if found else ""
                 raise CodecUnavailableError(f"no weights ({path.name}{others}); train them: bench train deepcompress")
 
-    @classmethod
-    def write_untrained(cls, folder: Path) -> None:
-        """Random weights of the shipped architecture."""
-        from .untrained import write_untrained
-
-        write_untrained(folder)
-
     def rates(self) -> list[Rate]:
         """One model for all; the rate weight tells what a bit may cost.
 

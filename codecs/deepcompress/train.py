@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from ..training.checkpoint import exclusive, write_whole
+from ..training.checkpoint import exclusive
 from ..training.record import is_trained, last_figures, versions, write_record
-from ..weights import file_sha256, read_record
+from ..weights import file_sha256, read_record, write_whole
 from .config import ConfigError, TrainingConfig
 from .dataset import Blocks
 from .files import SHIPPED, prior_path, transform_path, upsampler_path

@@ -12,7 +12,7 @@ import torch
 from ..entropy.exact import export_arrays, freeze, load_arrays, set_mode
 from ..entropy.tables import FrequencyTables
 from ..errors import CodecUnavailableError
-from ..training.checkpoint import write_whole
+from ..weights import write_whole
 from .coding import Coder, make_conditional
 from .model import VoxelModel
 from .priors import PRIORS, HyperPrior

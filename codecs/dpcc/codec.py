@@ -114,13 +114,6 @@ class DpccCodec(Codec):
         if not model_path(self.folder).exists():
             raise CodecUnavailableError("no weights (model.safetensors); train them: bench train dpcc")
 
-    @classmethod
-    def write_untrained(cls, folder: Path) -> None:
-        """Random weights of the shipped architecture."""
-        from .untrained import write_untrained
-
-        write_untrained(folder)
-
     def rates(self) -> list[Rate]:
         """As the weights' record names them, else one for each operating point that the weights have.
 

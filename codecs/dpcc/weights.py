@@ -19,7 +19,7 @@ from ..entropy.exact import ExactModule, export_arrays, freeze, load_arrays
 from ..entropy.tables import FrequencyTables
 from ..errors import CodecUnavailableError
 from ..sparse.occupancy import TRAINED, Experience
-from ..training.checkpoint import write_whole
+from ..weights import write_whole
 from .config import ModelConfig
 from .model import PointModel
 

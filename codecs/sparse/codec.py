@@ -50,13 +50,6 @@ class SparseCodec(Codec):
         if not weights_path(self.folder).exists():
             raise CodecUnavailableError("no weights; train them: bench train sparse")
 
-    @classmethod
-    def write_untrained(cls, folder: Path) -> None:
-        """Random weights of the shipped architecture."""
-        from .untrained import write_untrained
-
-        write_untrained(folder)
-
     def rates(self) -> list[Rate]:
         """Named by the step of the coarse grid, coarse to fine, and lossless: those that the weights' factors make.
 

@@ -14,7 +14,6 @@ from ..deepcompress.decision import THRESHOLDS
 from ..deepcompress.upsampler import at_positions
 from ..octree.occupancy import distinct
 from .exact import Use
-from .header import stages_of as stages_of
 
 Keys = npt.NDArray[np.int64]
 

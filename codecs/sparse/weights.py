@@ -72,7 +72,7 @@ def save(
     import torch
     from safetensors.torch import save as to_bytes
 
-    from ..training.checkpoint import write_whole
+    from ..weights import write_whole
     from .latents import make_conditional
 
     tensors: dict[str, Tensor] = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from ..errors import PccbenchError
+from ..weights import write_whole
 
 #: Longer values are not spelt out in messages.
 _LONGEST = 60
@@ -53,25 +53,6 @@ def save(path: Path, identity: Identity, state: Mapping[str, Any]) -> None:
     write_whole(path, stream.getbuffer())
 
 
-def write_whole(path: Path, data: bytes | memoryview | str) -> None:
-    """Replace the file at `path`, whole or not at all.
-
-    Raises:
-        OSError: it cannot be written (the disk is full, say); the old file is as it was.
-    """
-    scratch = path.with_name(f".{path.name}.new")  # one name: what a killed process left is overwritten
-    try:
-        with scratch.open("wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    except OSError as error:
-        scratch.unlink(missing_ok=True)
-        text = f"cannot be written: {error.strerror}; what was there is whole, and the same command goes on"
-        raise OSError(error.errno, text, str(path)) from error
-
-
 def load(path: Path, identity: Identity) -> dict[str, Any] | None:
     """The state saved at `path`, or None when there is none.
 
@@ -93,8 +74,8 @@ def load(path: Path, identity: Identity) -> dict[str, Any] | None:
     if state["identity"] != identity.text:
         what = "; ".join(_changes(state["identity"], identity)) or "one of another version"
         raise CheckpointError(
-            f"{path}: belongs to another configuration ({what}); choose another checkpoint_dir, or remove the file to "
-            "start anew"
+            f"{path}: belongs to another configuration ({what}); choose another checkpoint_dir, or remove this "
+            "file to start anew"
         )
     return state
 

@@ -30,8 +30,9 @@ def expect_finite(stage: str, step: int, **values: float | Tensor) -> None:
         DivergedError: one of them is not finite.
     """
     for name, value in values.items():
-        if not math.isfinite(float(value)):
-            raise DivergedError(_text(stage, step, f"the {name.replace('_', ' ')} is {float(value)}"))
+        number = float(value.detach() if isinstance(value, Tensor) else value)
+        if not math.isfinite(number):
+            raise DivergedError(_text(stage, step, f"the {name.replace('_', ' ')} is {number}"))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .checkpoint import write_whole
+from ..weights import write_whole
 
 #: Points of a curve that would hardly be seen as a line.
 _FEW = 20

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 
 from ..._version import __version__
-from ..weights import RECORD
-from .checkpoint import write_whole
+from ..weights import RECORD, write_whole
 
 #: Weights of fewer steps are as good as random: they are exported, and called untrained.
 LEAST_STEPS = 1000
