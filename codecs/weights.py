@@ -88,3 +88,15 @@ def write_whole(path: Path, data: bytes | memoryview | str) -> None:
         scratch.unlink(missing_ok=True)
         text = f"cannot be written: {error.strerror}; what was there is whole, and the same command goes on"
         raise OSError(error.errno, text, str(path)) from error
+
+
+def stable(data: bytes) -> bytes:
+    """What safetensors made, with its metadata in the order of their names: equal weights are equal bytes."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    metadata = header.pop("__metadata__", {})
+    if len(metadata) < 2:
+        return data
+    text = json.dumps({"__metadata__": dict(sorted(metadata.items())), **header}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors are aligned
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]

@@ -12,7 +12,7 @@ import torch
 from ..entropy.exact import export_arrays, freeze, load_arrays, set_mode
 from ..entropy.tables import FrequencyTables
 from ..errors import CodecUnavailableError
-from ..weights import write_whole
+from ..weights import stable, write_whole
 from .coding import Coder, make_conditional
 from .model import VoxelModel
 from .priors import PRIORS, HyperPrior
@@ -81,7 +81,7 @@ def save_prior(name: str, coder: Coder, path: Path) -> None:
         for key, value in prior.analysis.state_dict().items():
             arrays[f"{_PLAIN}analysis.{key}"] = value.half().numpy()
     arrays = {key: value.copy(order="C") for key, value in arrays.items()}
-    write_whole(path, save(arrays, {"entropy_model": name, "latent_channels": str(prior.latent_channels)}))
+    write_whole(path, stable(save(arrays, {"entropy_model": name, "latent_channels": str(prior.latent_channels)})))
 
 
 def load_prior(path: Path) -> Coder:

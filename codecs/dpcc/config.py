@@ -54,8 +54,9 @@ class ModelConfig(Section):
             places and features tell much of the surface between, at no bits.
         norm: normalise over a block and all features (`patch`, as published: one group), or over the features of a
             point alone (`point`), which does not depend on how a cloud is cut.
-        coordinates: code those of latents with a learned bottleneck (as published), or losslessly on a grid in
-            trained contexts, which is what streams hold.
+        coordinates: `octree`: places are told in each latent's own neighbourhood.  `learned`: in patches, as
+            published, and the published bottleneck of latents' places is trained beside the rest.  Streams hold the
+            places without loss, on a grid, in trained contexts, either way.
         points: operating points, low rate to high; more than one get gains and a bias each.
     """
 

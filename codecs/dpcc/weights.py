@@ -19,7 +19,7 @@ from ..entropy.exact import ExactModule, export_arrays, freeze, load_arrays
 from ..entropy.tables import FrequencyTables
 from ..errors import CodecUnavailableError
 from ..sparse.occupancy import TRAINED, Experience
-from ..weights import write_whole
+from ..weights import stable, write_whole
 from .config import ModelConfig
 from .model import PointModel
 
@@ -135,7 +135,7 @@ def save_model(trained: Trained, path: Path) -> None:
     metadata = {"config": json.dumps(model.config.model_dump(mode="json"))}
     if trained.patch is not None:
         metadata["patch"] = json.dumps(trained.patch)
-    write_whole(path, save({key: value.copy(order="C") for key, value in arrays.items()}, metadata))
+    write_whole(path, stable(save({key: value.copy(order="C") for key, value in arrays.items()}, metadata)))
 
 
 def load_model(path: Path) -> Trained:

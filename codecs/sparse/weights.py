@@ -72,7 +72,7 @@ def save(
     import torch
     from safetensors.torch import save as to_bytes
 
-    from ..weights import write_whole
+    from ..weights import stable, write_whole
     from .latents import make_conditional
 
     tensors: dict[str, Tensor] = {}
@@ -89,7 +89,7 @@ def save(
     for name, array in integers.items():
         tensors[name] = torch.from_numpy(array.copy())
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(weights_path(folder), to_bytes(tensors, metadata))
+    write_whole(weights_path(folder), stable(to_bytes(tensors, metadata)))
 
 
 @functools.cache
