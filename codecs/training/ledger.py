@@ -44,8 +44,8 @@ class Ledger:
             return []
         with self.path.open(newline="", errors="replace") as file:
             # A row that a killed process left half written is dropped with those after the checkpoint.
-            rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdecimal() and None not in row]
-        return rows
+            rows = [row for row in csv.DictReader(file) if None not in row and None not in row.values()]
+        return [row for row in rows if row.get("step", "").isdecimal()]
 
     def is_due(self, step: int) -> bool:
         """Whether a row of means is written at a step: the first, each so many, and the last."""
