@@ -46,7 +46,7 @@ class ContextTrainer(abc.ABC):
     def __init__(self, folder: Path, clouds: int, units: int, seed: int, record: Mapping[str, Any]) -> None:
         self.clouds, self.seed = clouds, seed
         self.model: Model = new_model(TABLE_BITS, units)
-        self.identity = Identity({**record, "units": units, "seed": seed})
+        self.identity = Identity({**record, "occupancy.units": units, "training.seed": seed})
         self.step, self.trained_s = 0, 0.0
         self.path = folder / "experience.pt"
 
