@@ -72,9 +72,11 @@ def test_a_run_learns_and_exports_a_codec(folders, surface):
     out = train(folders / "config.yml", "bench train", lambda stage: lambda *figures: told.append((stage, figures)))
     with (folders / "run" / "ledger.csv").open() as file:
         rows = list(csv.DictReader(file))
-    losses = [float(row["distortion_nats_per_point"]) for row in rows if row["loss"]]
+    losses = [float(row["loss"]) for row in rows if row["loss"]]
     assert len(losses) > 1
     assert losses[-1] < losses[0]
+    bits = [float(row["round_bits_per_point"]) for row in rows if row["rate_weight"] == "24.0"]
+    assert bits[-1] < 0.5 * bits[0]
     assert {row["rate_weight"] for row in rows if row["rate_weight"]} == {"0.5", "2.0", "8.0", "24.0"}
     assert (folders / "run" / "ledger.png").stat().st_size > 1000
     record = json.loads((out / "record.json").read_text())
