@@ -134,6 +134,19 @@ _columns = click.option(
 )
 
 
+def _folders(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> dict[str, Path] | None:
+    """`CODEC=FOLDER`, several times, as folders by codec, absolute."""
+    found: dict[str, Path] = {}
+    for text in value:
+        name, _, folder = text.partition("=")
+        if not name or not folder:
+            raise click.BadParameter(f"expected CODEC=FOLDER, got {text!r}", context, parameter)
+        if name in found:
+            raise click.BadParameter(f"{name} is named twice", context, parameter)
+        found[name] = Path(folder).expanduser().absolute()
+    return found or None
+
+
 def _finding_codecs(function: Callable[..., Any]) -> Callable[..., Any]:
     """Options that say where codecs are found."""
     function = click.option("--tmc3", type=FILE, help="G-PCC executable [else PCCBENCH_TMC3, else PATH].")(function)
@@ -162,6 +175,12 @@ def _finding_codecs(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--peak", type=float, help="Peak of the PSNR [the data set's].")
 @click.option("--secondary", is_flag=True, default=None, help="Measure local density and normals, too (slower).")
 @click.option("--anchor", help="Codec that BD figures compare with [gpcc-octree, else octree].")
+@click.option(
+    "--weights",
+    callback=_folders,
+    multiple=True,
+    help="CODEC=FOLDER with weights of `bench train`; repeatable.",
+)
 @click.option("--allow-untrained", is_flag=True, default=None, help="Run learned codecs with random weights.")
 @click.option("--keep-streams", is_flag=True, default=None, help="Keep the bitstreams in the run folder.")
 @_list_option("--retry", help="Run stored failures again: `failed`, or statuses separated by commas (timeout, ...).")

@@ -22,6 +22,7 @@ from .declared import checked_card, checked_rates, is_name, line, text
 from .errors import UsageError
 from .row import FAILED, Row
 from .spec import RunSpec
+from .weights import with_weights
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def make_plan(spec: RunSpec, warn: Callable[[str], None]) -> Plan:
 def plan_codecs(spec: RunSpec) -> tuple[list[PlannedCodec], dict[str, str]]:
     """The codecs of a run that can run here, and why the others cannot."""
     specs = registry.find(spec.codecs, modules=spec.codec_modules, tmc3=spec.tmc3)
+    specs = with_weights(specs, spec.weights, allow_untrained=spec.allow_untrained)
     planned: list[PlannedCodec] = []
     unavailable: dict[str, str] = {}
     for codec_spec in specs:

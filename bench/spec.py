@@ -40,6 +40,7 @@ class RunSpec(BaseModel):
         repeats: how often each call is timed.
         peak: peak of the PSNR in place of the data set's.
         secondary: measure the secondary metrics, too (see `metrics.secondary`).
+        weights: folder of weights in place of a learned codec's own, by codec.
         allow_untrained: run learned codecs with random weights (flagged everywhere).
         keep_streams: keep the bitstreams in the run folder, named by their hash.
         retry: statuses of stored rows that are run again, `failed` for every failure; what was disrupted is run
@@ -65,6 +66,7 @@ class RunSpec(BaseModel):
     repeats: int = Field(default=1, ge=1, le=10_000)
     peak: float | None = Field(default=None, gt=0)
     secondary: bool = False
+    weights: dict[str, Path] = Field(default_factory=dict)
     allow_untrained: bool = False
     keep_streams: bool = False
     retry: tuple[str, ...] = Field(default=(), exclude=True)
@@ -181,6 +183,8 @@ def _absolute(settings: Mapping[str, Any], base: Path) -> dict[str, Any]:
             made[key] = base / made[key].expanduser()
     if made.get("codec_modules"):
         made["codec_modules"] = tuple(base / module.expanduser() for module in made["codec_modules"])
+    if made.get("weights"):
+        made["weights"] = {name: base / folder.expanduser() for name, folder in made["weights"].items()}
     if made.get("datasets"):
         made["datasets"] = tuple(dict.fromkeys(_absolute_folder(name, base) for name in made["datasets"]))
     return made

@@ -111,11 +111,15 @@ class Codec(ABC):
         title: name for lists of codecs, known without an instance; else the card's is used.
         tool: name of the external program whose path the constructor takes as its only argument, `executable`
             (None where the user named no path); None for a codec without.
+        takes_weights: the constructor takes `weights`, a folder (None for the codec's own); such a codec is learned.
+            A module `untrained` beside it may have `write_untrained(folder)`, which writes random weights, the same
+            every time, whose card says `trained=False`.
     """
 
     name: str
     title: ClassVar[str] = ""
     tool: ClassVar[str | None] = None
+    takes_weights: ClassVar[bool] = False
 
     @abstractmethod
     def rates(self) -> list[Rate]:
@@ -168,6 +172,6 @@ def require_voxelised(cloud: PointCloud, codec: str, rate: Rate | None = None) -
             f"{codec} codes voxelised clouds, and these are real numbers: give it integer coordinates and a bit depth"
         )
     raise NotApplicableError(
-        f"{codec} has {rate.name} for voxelised clouds only, and these are real numbers: use its other rates, or give "
-        "it integer coordinates and a bit depth"
+        f"{codec} has {rate.name} for voxelised clouds only, and these are real numbers: use its other rates, or "
+        "give it integer coordinates and a bit depth"
     )

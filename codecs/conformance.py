@@ -277,14 +277,15 @@ def _voxels(points: npt.NDArray[np.int64], bit_depth: int) -> PointCloud:
 def _check_card(bench: _Bench) -> None:
     card = bench.codec.card()
     _expect(isinstance(card, CodecCard), f"card returned {type(card).__name__}, expected CodecCard")
+    value: Any
     for name in ("version", "title", "description", "paper"):
-        value: Any = getattr(card, name)
+        value = getattr(card, name)
         is_line = isinstance(value, str) and value.isprintable() and len(value) <= _LONGEST_TEXT
         _expect(is_line, f"the card's {name} is {_shown(value)}, expected a line of text")
     _expect(bool(card.version), "the card has no version, so that results could not be told apart")
     counts: dict[str, tuple[type, ...]] = {"parameters": (int,), "macs_per_point": (int, float)}
     for name, kinds in counts.items():
-        value = getattr(card, name)
+        value = getattr(card, name)  # anything: a codec's author may have written nonsense
         is_count = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
         _expect(value is None or is_count, f"the card's {name} is {_shown(value)}, expected a number or None")
     _expect(isinstance(card.trained, bool), f"the card's trained is {_shown(card.trained)}, expected True or False")

@@ -76,11 +76,13 @@ class CodecSpec:
         name: of the codec.
         module_file: file that defines it, None for a built-in or installed one.
         tmc3: path of G-PCC's executable that the user named, else None.
+        weights: folder of weights of a learned codec in place of its own, None for its own.
     """
 
     name: str
     module_file: str | None = None
     tmc3: str | None = None
+    weights: str | None = None
 
     def load(self) -> type[Codec]:
         """The codec's class.
@@ -104,6 +106,8 @@ class CodecSpec:
         cls = self.load()
         if cls.tool == "tmc3":
             return cls(executable=self.tmc3)  # type: ignore[call-arg]  # what `tool` promises
+        if cls.takes_weights and self.weights is not None:
+            return cls(weights=Path(self.weights))  # type: ignore[call-arg]  # what `takes_weights` promises
         return cls()
 
     def to_dict(self) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,9 @@ import numpy.typing as npt
 from ..base import Bitstream, Codec, CodecCard, Rate, require_voxelised
 from ..cloud import MAX_BIT_DEPTH, PointCloud
 from ..container import get_varint, ledger, pack, put_varint, unpack
-from ..errors import BitstreamError, CodecError
+from ..errors import BitstreamError, CodecError, CodecUnavailableError
 from ..limits import check_decodable, check_encodable
+from ..weights import RECORD, named_rates, read_record
 
 if TYPE_CHECKING:
     from .cells import Cells
@@ -36,8 +38,10 @@ _MAX_COARSENING = 1
 _BITS_SET = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1)
 _TAG_BYTES = 2
 
-#: Rate weight and halvings of the grid of the named rates, low rate to high.
+#: Rate weight and halvings of the grid of the named rates, low rate to high, for weights trained from the smallest to
+#: the largest of these rate weights.
 _RATES = ((24.0, 1), (9.0, 1), (36.0, 0), (16.0, 0), (7.0, 0), (3.0, 0), (1.0, 0), (0.3, 0))
+_RATE_WEIGHTS = (0.2, 50.0)
 
 
 @dataclass(frozen=True)
@@ -119,25 +123,47 @@ class DeepCompressCodec(Codec):
 
     name = "deepcompress"
     title = "DeepCompress"
+    takes_weights = True
     #: Entropy model that is coded with.
-    prior: ClassVar[str] = "channel"
+    prior: str = "channel"
 
     def __init__(self, weights: Path | None = None) -> None:
-        from .files import SHIPPED, prior_path, transform_path
+        from .files import SHIPPED, entropy_models, prior_path, transform_path, upsampler_path
 
         self.folder = SHIPPED if weights is None else Path(weights)
-        for path in (transform_path(self.folder), prior_path(self.folder, self.prior)):
+        found = entropy_models(self.folder, PRIOR_NUMBERS)
+        if self.name == _CONTAINER_NAME and self.prior not in found and len(found) == 1:
+            self.prior = found[0]  # of weights with one entropy model, there is no choice
+        for path in (
+            transform_path(self.folder),
+            upsampler_path(self.folder),
+            prior_path(self.folder, self.prior),
+        ):
             if not path.exists():
-                from ..errors import CodecUnavailableError
-
-                raise CodecUnavailableError(f"no weights ({path.name}); train them: bench train deepcompress")
+                others = f"; there are {', '.join(found)}" if found else ""
+                raise CodecUnavailableError(f"no weights ({path.name}{others}); train them: bench train deepcompress")
 
     def rates(self) -> list[Rate]:
-        """One model for all; the rate weight tells what a bit may cost."""
-        return [
-            Rate(f"r{number:02d}", {"rate_weight": weight, "coarsening": coarsening, "optimise": "d1"})
-            for number, (weight, coarsening) in enumerate(_RATES, 1)
-        ]
+        """One model for all; the rate weight tells what a bit may cost.
+
+        As the weights' record names them, else over the rate weights that it says they were trained for.
+
+        Raises:
+            CodecUnavailableError: the record names what the weights cannot do.
+        """
+        named = named_rates(self.folder)
+        if named is None:
+            named = [
+                {"rate_weight": weight, "coarsening": coarsening, "optimise": "d1"}
+                for weight, coarsening in _spread(_trained_for(read_record(self.folder)))
+            ]
+        rates = [Rate(f"r{number:02d}", parameters) for number, parameters in enumerate(named, 1)]
+        for rate in rates:
+            try:
+                _rate_parameters(rate)
+            except (CodecError, KeyError, TypeError, ValueError) as error:
+                raise CodecUnavailableError(f"{self.folder / RECORD}: rates: {rate.name}: {error}") from None
+        return rates
 
     def warm_up(self) -> None:
         """Load the weights, and compile by coding a small ball."""
@@ -248,7 +274,7 @@ class DeepCompressCodec(Codec):
 
     def card(self) -> CodecCard:
         """Read from the files of weights and their record."""
-        from .files import prior_path, read_record, transform_path, weights_sha256
+        from .files import prior_path, transform_path, weights_sha256
 
         record = read_record(self.folder)
         parameters = _parameters(transform_path(self.folder)) + _parameters(prior_path(self.folder, self.prior))
@@ -354,6 +380,25 @@ def _with_likeliest(
     missing = np.flatnonzero(~(whole if inside is None else whole & inside).any(axis=1))
     whole[missing, likeliest[missing]] = True
     return whole.reshape(passed.shape)
+
+
+def _trained_for(record: Mapping[str, Any]) -> tuple[float, float]:
+    """Smallest and largest rate weight that weights were trained for; the usual ones where nobody wrote it down."""
+    try:
+        low, high = (float(weight) for weight in record["config"]["training"]["rate_weights"])
+    except (KeyError, TypeError, ValueError):
+        return _RATE_WEIGHTS
+    return (low, high) if 0 < low < high else _RATE_WEIGHTS
+
+
+def _spread(trained_for: tuple[float, float]) -> list[tuple[float, int]]:
+    """The usual rates, moved to another range of rate weights: each keeps its place on a logarithmic scale."""
+    if trained_for == _RATE_WEIGHTS:
+        return list(_RATES)
+    (low, high), (usual_low, usual_high) = trained_for, _RATE_WEIGHTS
+    places = [math.log(weight / usual_low) / math.log(usual_high / usual_low) for weight, _ in _RATES]
+    weights = [low * (high / low) ** place for place in places]
+    return [(float(f"{weight:.3g}"), coarsening) for weight, (_, coarsening) in zip(weights, _RATES, strict=True)]
 
 
 def _rate_parameters(rate: Rate) -> tuple[float, int, Literal["d1", "d2"]]:

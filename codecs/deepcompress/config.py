@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from ..errors import PccbenchError
+from ..training.config import ConfigError, ConfigFile, Count, Positive, Real, Section, Seed, Threads, Whole
+from ..training.precision import DeviceWish, PrecisionWish
 from .model import MAX_RATE_WEIGHT, MIN_RATE_WEIGHT
 from .transforms import TransformConfig
 
 EntropyModelName = Literal["gaussian", "hyperprior", "channel", "context", "attention", "hybrid"]
 
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
 
-
-class ConfigError(PccbenchError, ValueError):
-    """A training configuration is not what it should be: names the key, what was expected and what came."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """Where the training clouds are, and how they are cut.
 
     Attributes:
@@ -43,13 +32,13 @@ class DataConfig(_Section):
     modelnet40_path: Path
     ivfb_path: Path | None = None
     validation_path: Path | None = None
-    resolution: Annotated[int, Field(ge=8, le=1024, multiple_of=8)] = 64
+    resolution: Annotated[Whole, Field(ge=8, le=1024, multiple_of=8)] = 64
     block_size: Positive = 1.0
-    min_points: Annotated[int, Field(ge=1)] = 100
+    min_points: Annotated[Whole, Field(ge=1)] = 100
     augment: bool = True
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """Architecture: the keys of `TransformConfig`, and which entropy models are trained on it.
 
     Attributes:
@@ -66,9 +55,9 @@ class ModelConfig(_Section):
     latent_channels: Count = 24
     bottleneck: Count = 32
     sub_filters: Count = 64
-    analysis_blocks: Annotated[int, Field(ge=0)] = 2
-    synthesis_blocks: Annotated[int, Field(ge=0)] = 3
-    mixers: Annotated[int, Field(ge=0)] = 2
+    analysis_blocks: Annotated[Whole, Field(ge=0)] = 2
+    synthesis_blocks: Annotated[Whole, Field(ge=0)] = 3
+    mixers: Annotated[Whole, Field(ge=0)] = 2
     mixer_filters: Count = 256
     entropy_model: EntropyModelName | tuple[EntropyModelName, ...] = "hyperprior"
     transform_weights: Path | Literal["shipped"] | None = None
@@ -87,7 +76,7 @@ class ModelConfig(_Section):
         return self
 
 
-class LearningRates(_Section):
+class LearningRates(Section):
     """Peak learning rates of Adam.
 
     Attributes:
@@ -99,7 +88,7 @@ class LearningRates(_Section):
     entropy: Positive = 1e-3
 
 
-class FocalLoss(_Section):
+class FocalLoss(Section):
     """Focal loss (Lin et al. 2017).
 
     Attributes:
@@ -110,14 +99,14 @@ class FocalLoss(_Section):
         to_rate_weight: rate weight from which the focal loss is used alone.
     """
 
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.75
-    gamma: Annotated[float, Field(ge=0)] = 2.0
+    alpha: Annotated[Real, Field(gt=0, lt=1)] = 0.75
+    gamma: Annotated[Real, Field(ge=0)] = 2.0
     scale: Positive = 6.0
     from_rate_weight: Positive = 0.5
     to_rate_weight: Positive = 8.0
 
 
-class TrainingSection(_Section):
+class TrainingSection(Section):
     """How long, how fast, how much rate.
 
     Attributes:
@@ -134,8 +123,10 @@ class TrainingSection(_Section):
         checkpoint_dir: folder of checkpoints, ledger and exported weights.
         checkpoint_s: seconds between checkpoints.
         validate_every: steps between validations.
-        mixed_precision: bfloat16 for the transforms (entropy mathematics stays in float32); slower on processors
-            without instructions for it.
+        device: where the transforms are trained; `auto` is cuda where there is one.  All else is trained on the CPU.
+        mixed_precision: floats of the transforms (entropy mathematics stays in float32): `auto` measures at the start
+            which are fastest, or `float32` (as false), `bfloat16`, `float16` (on cuda, with loss scaling); true is
+            the half precision of the device.
         threads: of torch.
         seed: of everything random.
     """
@@ -147,14 +138,15 @@ class TrainingSection(_Section):
     learning_rates: LearningRates = LearningRates()
     focal_loss: FocalLoss = FocalLoss()
     rate_weights: tuple[Positive, Positive] = (0.2, 50.0)
-    rate_warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    decay_from: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    rate_warm_up: Annotated[Real, Field(ge=0, lt=1)] = 0.2
+    decay_from: Annotated[Real, Field(ge=0, lt=1)] = 0.4
     checkpoint_dir: Path
     checkpoint_s: Positive = 60.0
     validate_every: Count = 500
-    mixed_precision: bool = False
-    threads: Count = 1
-    seed: int = 0
+    device: DeviceWish = "auto"
+    mixed_precision: PrecisionWish = "auto"
+    threads: Threads = 1
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _check_rates(self) -> TrainingSection:
@@ -166,37 +158,12 @@ class TrainingSection(_Section):
         return self
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(ConfigFile):
     """The whole file."""
 
     data: DataConfig
     model: ModelConfig = ModelConfig()
     training: TrainingSection
 
-    @classmethod
-    def read(cls, path: Path) -> TrainingConfig:
-        """The config of a YAML file; its relative paths start where the command was given.
 
-        Raises:
-            ConfigError: not YAML, an unknown key, or a value out of range; one line that names the key.
-        """
-        try:
-            record = yaml.safe_load(path.read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: expected YAML: {' '.join(str(error).split())}") from error
-        return cls.parse(record, str(path))
-
-    @classmethod
-    def parse(cls, record: Any, name: str = "configuration") -> TrainingConfig:
-        """The config of plain values.
-
-        Raises:
-            ConfigError: as `read`.
-        """
-        try:
-            return cls.model_validate(record)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"]) or "the file"
-            what = "is no key of this file" if first["type"] == "extra_forbidden" else first["msg"]
-            raise ConfigError(f"{name}: {key}: {what}") from error
+__all__ = ["ConfigError", "EntropyModelName", "TrainingConfig"]

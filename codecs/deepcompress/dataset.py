@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,8 @@ from torch import Tensor
 from ..blocks import Blocks as PackedBlocks
 from ..errors import CloudError
 from ..formats import read_cloud, walk_files
+from ..training.sources import manifest_hashes
+from ..weights import file_sha256
 from .cells import CELL_SIDE, Cells, cells_of, keys_of, morton_of_raster, neighbours_of, voxel_offsets
 
 #: Files that `cloud_files` finds, and the split of `bench prepare` that is trained on.
@@ -110,22 +110,17 @@ def turned(cells: Cells, side: int, symmetry: int) -> tuple[npt.NDArray[np.int32
     return positions.astype(np.int32), np.unpackbits(cells.bits, axis=1)[:, source]
 
 
-def cloud_files(folder: Path) -> list[Path]:
+def cloud_files(folder: Path, *, empty: bool = False) -> list[Path]:
     """The files of clouds below a folder, sorted.
 
     Raises:
-        CloudError: there is none.
+        CloudError: there is none, and that is not allowed (`empty`).
     """
     files = walk_files(folder, [f"*{suffix}" for suffix in CLOUD_SUFFIXES])
-    if not files:
+    if not files and not empty:
         suffixes = ", ".join(CLOUD_SUFFIXES)
         raise CloudError(f"{folder}: expected the blocks of bench prepare, or clouds ({suffixes}), found none")
     return files
-
-
-def file_sha256(path: Path) -> str:
-    """Hash of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_blocks(folder: Path, resolution: int, min_points: int) -> Blocks:
@@ -146,7 +141,7 @@ def read_blocks(folder: Path, resolution: int, min_points: int) -> Blocks:
         if packed.size != resolution:
             raise CloudError(f"{folder}: expected blocks of {resolution} voxels, got {packed.size}")
         found = [cells_of(packed.block(int(i)).astype(np.int32)) for i in np.flatnonzero(packed.counts >= min_points)]
-        hashes = _manifest_hashes(folder / "manifest.json") or tuple(file_sha256(path) for path in shards)
+        hashes = manifest_hashes(folder) or tuple(file_sha256(path) for path in shards)
     else:
         found, names = [], cloud_files(folder)
         for path in names:
@@ -167,13 +162,3 @@ def _cut(path: Path, side: int, min_points: int) -> Iterator[Cells]:
     for rows in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
         if int(np.unpackbits(cells.bits[rows]).sum()) >= min_points:
             yield Cells(cells.positions[rows] % side, cells.bits[rows])
-
-
-def _manifest_hashes(path: Path) -> tuple[str, ...]:
-    """Hashes of the source files of the training blocks, as the manifest of `bench prepare` names them."""
-    if not path.exists():
-        return ()
-    record = json.loads(path.read_text())
-    sources = record.get("sources", [])
-    used = {one["sha256"] for one in sources if one.get("split") == TRAINING_SPLIT and one.get("sha256")}
-    return tuple(sorted(used))

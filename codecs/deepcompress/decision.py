@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from ...metrics.neighbours import Workers
+from ...metrics.workers import Workers
 from .cells import BLOCK_CELLS, CELL_SIDE, CELL_VOXELS, Cells, keys_of, morton_of_raster, voxel_offsets
 
 #: Thresholds on the logits that a block can choose from; a voxel passes when its logit is at least the threshold.

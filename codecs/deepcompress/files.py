@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+
+from ..weights import file_sha256
 
 #: Where the weights that ship with the package lie.
 SHIPPED = Path(__file__).parent / "weights"
-RECORD = "record.json"
 
 
 def transform_path(folder: Path) -> Path:
@@ -28,11 +28,6 @@ def prior_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.safetensors"
 
 
-def file_sha256(path: Path) -> str:
-    """Hash of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 @functools.cache
 def weights_sha256(folder: Path, name: str) -> str:
     """Hash of the files that a codec uses."""
@@ -41,10 +36,6 @@ def weights_sha256(folder: Path, name: str) -> str:
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """How the weights were made; empty when nobody wrote it down."""
-    path = folder / RECORD
-    if not path.exists():
-        return {}
-    record: dict[str, Any] = json.loads(path.read_text())
-    return record
+def entropy_models(folder: Path, names: Iterable[str]) -> list[str]:
+    """Those of these entropy models that a folder has."""
+    return [name for name in names if prior_path(folder, name).exists()]

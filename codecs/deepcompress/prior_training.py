@@ -15,7 +15,11 @@ from torch import Tensor, nn
 
 from ..entropy.exact import set_mode
 from ..training import checkpoint
-from ..training.ledger import Ledger
+from ..training.checkpoint import Identity
+from ..training.divergence import diverging
+from ..training.interruption import Interruption, TrainingInterrupted
+from ..training.ledger import Ledger, Means
+from ..training.precision import Mixed
 from ..training.schedule import learning_rate_share
 from .coding import make_conditional
 from .config import TrainingConfig
@@ -23,9 +27,8 @@ from .dataset import Batch, Blocks
 from .model import VoxelModel, rate_index_of, rate_weight_of
 from .priors import PRIORS, HyperPrior
 from .structure import structure_of
-from .training import Report, identity_of
+from .training import Report, identity_of, steps_an_epoch
 
-_LEDGER_EVERY = 50
 #: Share of the training after which the networks are quantised, with straight-through gradients.
 _EXACT_FROM = 0.6
 
@@ -60,8 +63,9 @@ class PriorTrainer:
         self.step = 0
         self.trained_s = 0.0
         weights = hashlib.sha256(b"".join(t.numpy().tobytes() for t in self.model.state_dict().values()))
-        self.identity = identity_of(self.config, self.blocks) + weights.hexdigest() + ",".join(self.names)
-        self.steps_an_epoch = max(1, len(self.blocks) // training.batch_size)
+        before = {"entropy models": ",".join(self.names), "transforms": weights.hexdigest()}
+        self.identity = Identity({**identity_of(self.config, self.blocks).ingredients, **before})
+        self.steps_an_epoch = steps_an_epoch(self.config, self.blocks)
         self.steps = max(1, round(training.entropy_epochs * self.steps_an_epoch))
         self.folder = training.checkpoint_dir
         self._is_exact = False
@@ -76,19 +80,20 @@ class PriorTrainer:
         state = checkpoint.load(self.path, self.identity)
         if state is None:
             return False
-        self.step, self.trained_s = state["step"], state["trained_s"]
-        self._set_precision()
-        self.priors.load_state_dict(state["priors"])
-        for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
+        with checkpoint.taking_up(self.path):
+            self.step, self.trained_s = state["step"], state["trained_s"]
+            self.set_precision()
+            self.priors.load_state_dict(state["priors"])
+            for name, optimiser in self.optimisers.items():
+                optimiser.load_state_dict(state["optimisers"][name])
         return True
 
     def save(self) -> None:
         """Write the checkpoint."""
         checkpoint.save(
             self.path,
+            self.identity,
             {
-                "identity": self.identity,
                 "priors": self.priors.state_dict(),
                 "optimisers": {name: one.state_dict() for name, one in self.optimisers.items()},
                 "step": self.step,
@@ -97,35 +102,43 @@ class PriorTrainer:
         )
 
     def run(self, report: Report | None = None) -> None:
-        """Train to the end of the configuration, from where the run stands."""
-        training = self.config.training
-        torch.set_num_threads(training.threads)
+        """Train to the end of the configuration, from where the run stands.
+
+        Raises:
+            TrainingInterrupted, DivergedError, OSError: as that of the transforms.
+        """
+        torch.set_num_threads(self.config.training.threads)
         self.folder.mkdir(parents=True, exist_ok=True)
         columns = ("step", "trained_s", *(f"{name}_bits_per_point" for name in self.names))
-        ledger = Ledger(self.folder / "priors.csv", columns, from_step=self.step)
-        sums: dict[str, float] = {}
-        summed = 0
+        ledger = Ledger(self.folder / "priors.csv", columns, from_step=self.step, last=self.steps)
+        with Interruption() as stop:
+            self._run(ledger, report, stop)
+        ledger.plot(self.folder / "priors.png", columns[2:])
+
+    def _run(self, ledger: Ledger, report: Report | None, stop: Interruption) -> None:
+        training = self.config.training
+        sums = Means()
         started = saved = time.monotonic()
         self.priors.train()
         for batch in self._batches():
-            self._set_precision()
-            for key, value in self.train_step(batch).items():
-                sums[key] = sums.get(key, 0.0) + value
-            summed += 1
+            self.set_precision()
+            with diverging("entropy", self.step, self.priors.parameters()):
+                sums.add(self.train_step(batch))
             now = time.monotonic()
             self.trained_s, started = self.trained_s + now - started, now
-            if self.step % _LEDGER_EVERY == 0:
-                means = {key: value / summed for key, value in sums.items()}
-                sums, summed = {}, 0
+            if ledger.is_due(self.step):
+                means = sums.take()
                 ledger.add({"step": self.step, "trained_s": round(self.trained_s, 1), **means})
                 if report is not None:
                     report(self.step, self.steps, means)
-            if now - saved > training.checkpoint_s or self.step == self.steps:
+            if now - saved > training.checkpoint_s or self.step == self.steps or stop.asked:
                 self.save()
                 saved = now
-        ledger.plot(self.folder / "priors.png", columns[2:])
+            if stop.asked and self.step < self.steps:
+                raise TrainingInterrupted(f"entropy: interrupted at step {self.step} of {self.steps}")
 
-    def _set_precision(self) -> None:
+    def set_precision(self) -> None:
+        """Quantise the networks from a share of the training on."""
         if not self._is_exact and self.step >= _EXACT_FROM * self.steps:
             set_mode(self.priors, "exact")
             self._is_exact = True
@@ -162,10 +175,7 @@ class PriorTrainer:
             for group in optimiser.param_groups:
                 group["lr"] = training.learning_rates.entropy * share
             bits, loss = self._bits(prior, y, structure, weight, generator)
-            optimiser.zero_grad(set_to_none=True)
-            (loss / points).backward()
-            nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
-            optimiser.step()
+            Mixed.plain().descend(f"entropy ({name})", self.step, loss / points, optimiser, prior.parameters())
             figures[f"{name}_bits_per_point"] = float(bits.detach() / points)
         self.step += 1
         return figures

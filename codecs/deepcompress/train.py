@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..._version import __version__
-from ..errors import PccbenchError
-from .config import TrainingConfig
+from ..training.checkpoint import exclusive
+from ..training.record import is_trained, last_figures, versions, write_record
+from ..weights import file_sha256, read_record, write_whole
+from .config import ConfigError, TrainingConfig
 from .dataset import Blocks
-from .files import RECORD, SHIPPED, file_sha256, prior_path, read_record, transform_path, upsampler_path
+from .files import SHIPPED, prior_path, transform_path, upsampler_path
 from .macs import prior_macs_per_cell
 from .model import VoxelModel
 from .prior_training import PriorTrainer
@@ -28,21 +26,31 @@ from .weights import finished, load_transform, save_prior, save_transform, save_
 Reporter = Callable[[str], Report]
 
 
-def train(config_path: Path, command: str, reporter: Reporter | None = None) -> Path:
+def train(
+    config_path: Path, command: str, reporter: Reporter | None = None, changes: Mapping[str, Any] | None = None
+) -> Path:
     """Train what a configuration asks for, from where an earlier process stopped.
 
     Args:
         config_path: YAML file.
         command: how the training was started, for the record.
-        reporter: called with `transform` and `entropy`, to show progress.
+        reporter: called with `transform`, `upsampler` and `entropy`, to show progress.
+        changes: keys of the section `training` that replace those of the file.
 
     Returns:
         Folder of the exported weights, which `DeepCompressCodec(weights=...)` takes.
 
     Raises:
-        PccbenchError: the configuration, its data or a checkpoint cannot be used; one clear line.
+        PccbenchError: the configuration, its data or a checkpoint cannot be used, or the training diverged; one
+            clear line.
+        TrainingInterrupted: it was asked to stop.
     """
-    config = TrainingConfig.read(config_path)
+    config = TrainingConfig.read(config_path, changes)
+    with exclusive(config.training.checkpoint_dir):
+        return _train(config, command, reporter)
+
+
+def _train(config: TrainingConfig, command: str, reporter: Reporter | None) -> Path:
     blocks = read_data(config)
     out = config.training.checkpoint_dir / "weights"
     out.mkdir(parents=True, exist_ok=True)
@@ -52,7 +60,7 @@ def train(config_path: Path, command: str, reporter: Reporter | None = None) -> 
         "seed": config.training.seed,
         "training_files_sha256": list(blocks.files_sha256),
         "training_blocks": len(blocks),
-        "versions": {"pccbench": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": versions(),
     }
     model = _transform(config, blocks, out, record, reporter)
     _upsampler(config, blocks, model, out, record, reporter)
@@ -63,9 +71,11 @@ def train(config_path: Path, command: str, reporter: Reporter | None = None) -> 
         name: round(prior_macs_per_cell(PRIORS[name](model.config.latent_channels)) / points_per_cell, 1)
         for name in config.model.entropy_models()
     }
-    record["trained"] = True
+    entropy = record["entropy"]
+    transform_trained = record["transform"].get("trained", False)
+    record["trained"] = transform_trained and is_trained((entropy["steps"], entropy["planned_steps"]))
     record["files_sha256"] = {path.name: file_sha256(path) for path in sorted(out.glob("*.safetensors"))}
-    (out / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+    write_record(out, record)
     return out
 
 
@@ -77,9 +87,10 @@ def _transform(
     path = transform_path(out)
     if given is not None:
         folder = SHIPPED if given == "shipped" else given
-        path.write_bytes(transform_path(folder).read_bytes())
+        _copy(transform_path(folder), path)
         earlier = read_record(folder)
-        record["transform"] = earlier.get("transform", {"weights_sha256": file_sha256(path)})
+        transform = earlier.get("transform", {"weights_sha256": file_sha256(path)})
+        record["transform"] = {"trained": bool(earlier.get("trained", False)), **transform}
         return load_transform(path)
     trainer = TransformTrainer(config, blocks)
     trainer.resume()
@@ -87,10 +98,24 @@ def _transform(
     save_transform(trainer.model, path)
     record["transform"] = {
         "steps": trainer.step,
+        "planned_steps": trainer.steps,
+        "trained": is_trained((trainer.step, trainer.steps)),
         "trained_s": round(trainer.trained_s),
-        "last": _last(config.training.checkpoint_dir / "ledger.csv"),
+        "computed": trainer.mixed.choice.record() if trainer.mixed is not None else None,
+        "last": last_figures(config.training.checkpoint_dir / "ledger.csv"),
     }
     return load_transform(path)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Take over a file of given weights.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not source.is_file():
+        raise ConfigError(f"model.transform_weights: {source}: expected weights, found nothing there")
+    write_whole(target, source.read_bytes())
 
 
 def _upsampler(  # the parts of one training
@@ -106,7 +131,7 @@ def _upsampler(  # the parts of one training
     path = upsampler_path(out)
     if given is not None:
         folder = SHIPPED if given == "shipped" else given
-        path.write_bytes(upsampler_path(folder).read_bytes())
+        _copy(upsampler_path(folder), path)
         record["upsampler"] = read_record(folder).get("upsampler", {"weights_sha256": file_sha256(path)})
         return
     trainer = UpsamplerTrainer(config, blocks, model)
@@ -115,8 +140,9 @@ def _upsampler(  # the parts of one training
     save_upsampler(trainer.upsampler, path)
     record["upsampler"] = {
         "steps": trainer.step,
+        "planned_steps": trainer.steps,
         "trained_s": round(trainer.trained_s),
-        "last": _last(config.training.checkpoint_dir / "upsampler.csv"),
+        "last": last_figures(config.training.checkpoint_dir / "upsampler.csv"),
     }
 
 
@@ -135,18 +161,10 @@ def _priors(  # the parts of one training
         save_prior(name, finished(prior), prior_path(out, name))
     record["entropy"] = {
         "steps": trainer.step,
+        "planned_steps": trainer.steps,
         "trained_s": round(trainer.trained_s),
-        "last": _last(config.training.checkpoint_dir / "priors.csv"),
+        "last": last_figures(config.training.checkpoint_dir / "priors.csv"),
     }
-
-
-def _last(path: Path) -> dict[str, float]:
-    """The last value of each column of a ledger."""
-    found: dict[str, float] = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            found.update({key: float(value) for key, value in row.items() if value})
-    return found
 
 
 def _macs_per_cell(model: VoxelModel) -> float:
@@ -181,4 +199,4 @@ def _points_per_cell(blocks: Blocks) -> float:
     return points / sum(len(cells) for cells in blocks.cells)
 
 
-__all__ = ["PccbenchError", "Reporter", "train"]
+__all__ = ["Reporter", "train"]

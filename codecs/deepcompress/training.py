@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,15 +11,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..formats import read_cloud
 from ..training import checkpoint
-from ..training.ledger import Ledger
+from ..training.checkpoint import Identity
+from ..training.divergence import diverging
+from ..training.interruption import Interruption, TrainingInterrupted
+from ..training.ledger import Ledger, Means
+from ..training.precision import Mixed, device_of, measured
 from ..training.schedule import learning_rate_share, rate_share
+from ..training.sources import expect_apart
 from .cells import Cells, cells_of, neighbours_of
 from .config import ConfigError, TrainingConfig
-from .dataset import Batch, Blocks, cloud_files, file_sha256, read_blocks
+from .dataset import Batch, Blocks, cloud_files, read_blocks
 from .decision import blocks_of, choose, d1_mse, levels_of, measure
 from .losses import voxel_loss
 from .model import VoxelModel, rate_place
@@ -41,7 +44,6 @@ COLUMNS = (
     "d1_psnr_db",
     "d1_rms",
 )
-_LEDGER_EVERY = 50
 _VALIDATION_RATE_WEIGHTS = (0.5, 2.0, 8.0, 24.0)
 _VALIDATION_CELLS = 4000
 _PEAK = 1023.0
@@ -57,8 +59,8 @@ class _Clouds:
     cells: tuple[Cells, ...]
 
 
-def identity_of(config: TrainingConfig, blocks: Blocks) -> str:
-    """Hash of what determines a run, so that a checkpoint is resumed by its own run alone.
+def identity_of(config: TrainingConfig, blocks: Blocks) -> Identity:
+    """What determines a run, so that a checkpoint is resumed by its own run alone.
 
     Lengths and file places are left out: a run may be prolonged, and its data may move.
     """
@@ -71,14 +73,27 @@ def identity_of(config: TrainingConfig, blocks: Blocks) -> str:
         "checkpoint_s",
         "validate_every",
         "threads",
+        "device",
     ):
         del record["training"][key]
     for key in ("entropy_model", "transform_weights"):
         del record["model"][key]
     for key in ("modelnet40_path", "ivfb_path", "validation_path"):
         del record["data"][key]
-    record["files"] = blocks.files_sha256
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    record["training files"] = blocks.files_sha256
+    return Identity(record)
+
+
+def steps_an_epoch(config: TrainingConfig, blocks: Blocks) -> int:
+    """Steps of a pass over the blocks.
+
+    Raises:
+        ConfigError: there are not enough for one.
+    """
+    size = config.training.batch_size
+    if len(blocks) < size:
+        raise ConfigError(f"training.batch_size: {size} blocks a step, but there are {len(blocks)} blocks")
+    return len(blocks) // size
 
 
 def read_data(config: TrainingConfig) -> Blocks:
@@ -91,16 +106,14 @@ def read_data(config: TrainingConfig) -> Blocks:
     data = config.data
     blocks = read_blocks(data.modelnet40_path, data.resolution, data.min_points)
     for key in ("ivfb_path", "validation_path"):
-        folder: Path | None = getattr(data, key)
-        for path in cloud_files(folder) if folder is not None else ():
-            if file_sha256(path) in blocks.files_sha256:
-                raise ConfigError(f"data.{key}: {path} is also a training file; it must not be trained on")
+        expect_apart(f"data.{key}", getattr(data, key), blocks.files_sha256)
     return blocks
 
 
 def _validation(config: TrainingConfig) -> _Clouds:
+    """The clouds to validate on; none where there are none, which `read_data` has said."""
     folder = config.data.validation_path
-    files = [] if folder is None else cloud_files(folder)
+    files = [] if folder is None else cloud_files(folder, empty=True)
     return _Clouds(tuple(path.stem for path in files), tuple(_middle(path) for path in files))
 
 
@@ -153,13 +166,11 @@ class TransformTrainer:
         )
         self.step = 0
         self.trained_s = 0.0
+        #: How steps are computed; until `run` has measured, in float32.
+        self.mixed: Mixed | None = None
         self.identity = identity_of(self.config, self.blocks)
         self.folder = training.checkpoint_dir
-        self.steps_an_epoch = len(self.blocks) // training.batch_size
-        if self.steps_an_epoch == 0:
-            raise ConfigError(
-                f"training.batch_size: {training.batch_size} blocks a step, but there are {len(self.blocks)} blocks"
-            )
+        self.steps_an_epoch = steps_an_epoch(self.config, self.blocks)
         self.steps = max(1, round(training.epochs * self.steps_an_epoch))
 
     @property
@@ -172,18 +183,21 @@ class TransformTrainer:
         state = checkpoint.load(self.path, self.identity)
         if state is None:
             return False
-        self.model.load_state_dict(state["model"])
-        self.proxy.load_state_dict(state["proxy"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.trained_s = state["step"], state["trained_s"]
+        with checkpoint.taking_up(self.path):
+            self.mixed = Mixed.of_state(state["mixed"])
+            self._move(self.mixed.choice.device)
+            self.model.load_state_dict(state["model"])
+            self.proxy.load_state_dict(state["proxy"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.step, self.trained_s = state["step"], state["trained_s"]
         return True
 
     def save(self) -> None:
         """Write the checkpoint."""
         checkpoint.save(
             self.path,
+            self.identity,
             {
-                "identity": self.identity,
                 "config": self.config.model.transform().to_dict(),
                 "model": self.model.state_dict(),
                 "proxy": self.proxy.state_dict(),
@@ -191,29 +205,57 @@ class TransformTrainer:
                 "step": self.step,
                 "steps": self.steps,
                 "trained_s": self.trained_s,
+                "mixed": (self.mixed or Mixed.plain()).state(),
             },
         )
 
+    def _move(self, device: str) -> None:
+        self.model.to(device)
+        self.proxy.to(device)
+
     def run(self, report: Report | None = None) -> None:
-        """Train to the end of the configuration, from where the run stands."""
+        """Train to the end of the configuration, from where the run stands.
+
+        Raises:
+            TrainingInterrupted: it was asked to stop; the checkpoint is written.
+            DivergedError: loss or gradient is not finite; the last checkpoint stays.
+            OSError: a file cannot be written.
+        """
         training = self.config.training
         torch.set_num_threads(training.threads)
         self.folder.mkdir(parents=True, exist_ok=True)
-        ledger = Ledger(self.folder / "ledger.csv", COLUMNS, from_step=self.step)
+        if self.step < self.steps:
+            self._prepare()
+        with Interruption() as stop:
+            ledger = self._run(report, stop)
+        self._move("cpu")
+        panels = ("loss", "distortion_nats_per_point", "noise_bits_per_point", "learning_rate")
+        ledger.plot(self.folder / "ledger.png", panels)
+
+    def _prepare(self) -> None:
+        """Choose device and precision, where no earlier process has."""
+        if self.mixed is not None:
+            return
+        device = device_of(self.config.training.device)
+        self._move(device)
+        batch = next(self._batches())
+        wish = self.config.training.mixed_precision
+        self.mixed = measured("transform", wish, device, self.model, lambda mixed: self._losses(batch, mixed)[0])
+        self.proxy.zero_grad(set_to_none=True)
+
+    def _run(self, report: Report | None, stop: Interruption) -> Ledger:
+        training = self.config.training
+        ledger = Ledger(self.folder / "ledger.csv", COLUMNS, from_step=self.step, last=self.steps)
         validation = _validation(self.config)
-        sums: dict[str, float] = {}
-        summed = 0
+        sums = Means()
         started = saved = time.monotonic()
         for batch in self._batches():
-            figures = self.train_step(batch)
+            with diverging("transform", self.step, self.model.parameters()):
+                sums.add(self.train_step(batch))
             now = time.monotonic()
             self.trained_s, started = self.trained_s + now - started, now
-            for key, value in figures.items():
-                sums[key] = sums.get(key, 0.0) + value
-            summed += 1
-            if self.step % _LEDGER_EVERY == 0:
-                means = {key: value / summed for key, value in sums.items()}
-                sums, summed = {}, 0
+            if ledger.is_due(self.step):
+                means = sums.take()
                 ledger.add({**self._place(), **means})
                 if report is not None:
                     report(self.step, self.steps, means)
@@ -221,13 +263,12 @@ class TransformTrainer:
                 for row in self.validate(validation):
                     ledger.add({**self._place(), **row})
                 started = time.monotonic()
-            if time.monotonic() - saved > training.checkpoint_s or self.step == self.steps:
+            if time.monotonic() - saved > training.checkpoint_s or self.step == self.steps or stop.asked:
                 self.save()
                 saved = time.monotonic()
-        ledger.plot(
-            self.folder / "ledger.png",
-            ("loss", "distortion_nats_per_point", "noise_bits_per_point", "learning_rate"),
-        )
+            if stop.asked and self.step < self.steps:
+                raise TrainingInterrupted(f"transform: interrupted at step {self.step} of {self.steps}")
+        return ledger
 
     def _place(self) -> dict[str, float | int]:
         return {
@@ -248,46 +289,51 @@ class TransformTrainer:
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One step of the optimiser; its figures."""
-        training = self.config.training
+        mixed = self.mixed or Mixed.plain()
+        share = learning_rate_share(self.step, self.steps, self.config.training.decay_from)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["peak"] * share
+        loss, figures = self._losses(batch, mixed)
+        parameters = [one for group in self.optimiser.param_groups for one in group["params"]]
+        mixed.descend("transform", self.step, loss, self.optimiser, parameters)
+        self.step += 1
+        return figures
+
+    def _losses(self, batch: Batch, mixed: Mixed) -> tuple[Tensor, dict[str, float]]:
+        """The loss of the next step, and its figures."""
+        training, device = self.config.training, mixed.choice.device
         # Its own generator a step: a run resumed after a kill goes on as if it had never stopped.
         generator = torch.Generator().manual_seed(training.seed * 1_000_003 + self.step)
         low, high = (math.log(value) for value in training.rate_weights)
         drawn = torch.rand(batch.blocks, generator=generator)
-        rate_weight = torch.exp(low + (high - low) * drawn)[batch.block]
-        share = learning_rate_share(self.step, self.steps, training.decay_from)
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["peak"] * share
-
-        with torch.autocast("cpu", torch.bfloat16, enabled=training.mixed_precision):
+        rate_weight = torch.exp(low + (high - low) * drawn)[batch.block].to(device)
+        voxels, neighbours = batch.voxels.to(device), batch.neighbours.to(device)
+        with mixed.autocast():
             gain, inverse, analysis_bias, synthesis_bias = self.model.gains(rate_weight)
-            y = (self.model.analysis(batch.voxels, batch.neighbours, analysis_bias) * gain).float()
-        noisy = y + torch.rand(y.shape, generator=generator) - 0.5
+            y = (self.model.analysis(voxels, neighbours, analysis_bias) * gain).float()
+        # All that is random is drawn on the CPU, the same for every device.
+        noisy = y + torch.rand(y.shape, generator=generator).to(device) - 0.5
         # Half of the blocks decode noise, half decode rounded latents: both see what the other cannot teach.
-        rounded = (torch.rand(batch.blocks, generator=generator) < 0.5)[batch.block][:, None]
+        rounded = (torch.rand(batch.blocks, generator=generator) < 0.5)[batch.block][:, None].to(device)
         y_hat = torch.where(rounded, y + (y.round() - y).detach(), noisy)
-        odd = torch.from_numpy(batch.positions.sum(axis=1) % 2 == 1)
-        bits = self.proxy.bits(noisy, batch.neighbours, rate_place(rate_weight), odd).sum(1)
-        with torch.autocast("cpu", torch.bfloat16, enabled=training.mixed_precision):
-            logits = self.model.synthesis(y_hat * inverse, batch.neighbours, synthesis_bias)
+        odd = torch.from_numpy(batch.positions.sum(axis=1) % 2 == 1).to(device)
+        bits = self.proxy.bits(noisy, neighbours, rate_place(rate_weight), odd).sum(1)
+        with mixed.autocast():
+            logits = self.model.synthesis(y_hat * inverse, neighbours, synthesis_bias)
         focal = training.focal_loss
         distortion = voxel_loss(
             logits.float(),
-            batch.voxels,
+            voxels,
             focal_share(self.config, rate_weight),
             alpha=focal.alpha,
             gamma=focal.gamma,
             focal_scale=focal.scale,
         )
         warm_up = rate_share(self.step, self.steps, training.rate_warm_up)
-        points = batch.voxels.sum()
+        points = voxels.sum()
         # Divided by the root of the rate weight, blocks of all rates pull with about the same force.
         loss = ((distortion + warm_up * rate_weight * bits) / torch.sqrt(rate_weight + 0.3)).sum() / points
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_([p for group in self.optimiser.param_groups for p in group["params"]], 1.0)
-        self.optimiser.step()
-        self.step += 1
-        return {
+        return loss, {
             "loss": float(loss.detach()),
             "distortion_nats_per_point": float(distortion.detach().sum() / points),
             "noise_bits_per_point": float(bits.detach().sum() / points),
@@ -317,15 +363,16 @@ class TransformTrainer:
         return rows
 
     def _code(self, cells: Cells, rate_weight: float) -> tuple[float, float]:
+        device = (self.mixed or Mixed.plain()).choice.device
         table = neighbours_of(cells.positions)
-        neighbours = torch.from_numpy(table.astype(np.int64))
-        voxels = torch.from_numpy(np.unpackbits(cells.bits, axis=1)).float()
-        weight = torch.tensor([rate_weight])
+        neighbours = torch.from_numpy(table.astype(np.int64)).to(device)
+        voxels = torch.from_numpy(np.unpackbits(cells.bits, axis=1)).float().to(device)
+        weight = torch.tensor([rate_weight]).to(device)
         gain, inverse, analysis_bias, synthesis_bias = self.model.gains(weight)
         y = (self.model.analysis(voxels, neighbours, analysis_bias) * gain).round()
-        odd = torch.from_numpy(cells.positions.sum(axis=1) % 2 == 1)
+        odd = torch.from_numpy(cells.positions.sum(axis=1) % 2 == 1).to(device)
         bits = self.proxy.bits(y, neighbours, rate_place(weight).expand(len(y)), odd).sum()
-        logits = self.model.synthesis(y * inverse, neighbours, synthesis_bias).numpy()
+        logits = self.model.synthesis(y * inverse, neighbours, synthesis_bias).cpu().numpy()
         block, blocks = blocks_of(cells.positions)
         costs = measure(cells, table, levels_of(logits), block, blocks)
         picked = choose(costs, float(bits))

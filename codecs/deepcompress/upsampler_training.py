@@ -7,17 +7,19 @@ import time
 
 import numpy as np
 import torch
-from torch import nn
 
 from ..training import checkpoint
-from ..training.ledger import Ledger
+from ..training.checkpoint import Identity
+from ..training.interruption import Interruption, TrainingInterrupted
+from ..training.ledger import Ledger, Means
+from ..training.precision import Mixed
 from ..training.schedule import learning_rate_share
 from .cells import Cells, cells_of, neighbours_of, points_of
 from .config import TrainingConfig
 from .dataset import Batch, Blocks
 from .losses import voxel_loss
 from .model import VoxelModel, rate_index_of, rate_weight_of
-from .training import Report, identity_of
+from .training import Report, identity_of, steps_an_epoch
 from .upsampler import Upsampler, at_positions, fine_positions, halved
 
 _LEDGER_EVERY = 20
@@ -45,10 +47,12 @@ class UpsamplerTrainer:
         )
         self.step, self.trained_s = 0, 0.0
         weights = hashlib.sha256(b"".join(t.numpy().tobytes() for t in model.state_dict().values()))
-        self.identity = identity_of(config, blocks) + weights.hexdigest() + "upsampler"
+        self.identity = Identity(
+            {**identity_of(config, blocks).ingredients, "stage": "upsampler", "transforms": weights.hexdigest()}
+        )
         self.folder = config.training.checkpoint_dir
         self.path = self.folder / "upsampler.pt"
-        self.steps_an_epoch = max(1, len(blocks) // config.training.batch_size)
+        self.steps_an_epoch = steps_an_epoch(config, blocks)
         self.steps = max(1, round(config.training.upsampler_epochs * self.steps_an_epoch))
 
     def resume(self) -> bool:
@@ -56,26 +60,35 @@ class UpsamplerTrainer:
         state = checkpoint.load(self.path, self.identity)
         if state is None:
             return False
-        self.upsampler.load_state_dict(state["upsampler"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.trained_s = state["step"], state["trained_s"]
+        with checkpoint.taking_up(self.path):
+            self.upsampler.load_state_dict(state["upsampler"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.step, self.trained_s = state["step"], state["trained_s"]
         return True
 
     def save(self) -> None:
         """Write the checkpoint."""
         state = {"upsampler": self.upsampler.state_dict(), "optimiser": self.optimiser.state_dict()}
-        checkpoint.save(
-            self.path, {"identity": self.identity, "step": self.step, "trained_s": self.trained_s, **state}
-        )
+        checkpoint.save(self.path, self.identity, {"step": self.step, "trained_s": self.trained_s, **state})
 
     def run(self, report: Report | None = None) -> None:
-        """Train to the end of the configuration, from where the run stands."""
-        training = self.config.training
-        torch.set_num_threads(training.threads)
+        """Train to the end of the configuration, from where the run stands.
+
+        Raises:
+            TrainingInterrupted, DivergedError, OSError: as that of the transforms.
+        """
+        torch.set_num_threads(self.config.training.threads)
         self.folder.mkdir(parents=True, exist_ok=True)
+        with Interruption() as stop:
+            self._run(report, stop)
+
+    def _run(self, report: Report | None, stop: Interruption) -> None:
+        training = self.config.training
         columns = ("step", "trained_s", "loss_nats_per_point")
-        ledger = Ledger(self.folder / "upsampler.csv", columns, from_step=self.step)
-        losses: list[float] = []
+        ledger = Ledger(
+            self.folder / "upsampler.csv", columns, from_step=self.step, last=self.steps, every=_LEDGER_EVERY
+        )
+        losses = Means()
         started = saved = time.monotonic()
         while self.step < self.steps:
             epoch, skip = divmod(self.step, self.steps_an_epoch)
@@ -85,18 +98,19 @@ class UpsamplerTrainer:
             for number, batch in enumerate(batches):
                 if number < skip or self.step >= self.steps:
                     continue
-                losses.append(self.train_step(batch))
+                losses.add({"loss_nats_per_point": self.train_step(batch)})
                 now = time.monotonic()
                 self.trained_s, started = self.trained_s + now - started, now
-                if self.step % _LEDGER_EVERY == 0:
-                    figures = {"loss_nats_per_point": float(np.mean(losses))}
-                    losses = []
+                if ledger.is_due(self.step):
+                    figures = losses.take()
                     ledger.add({"step": self.step, "trained_s": round(self.trained_s, 1), **figures})
                     if report is not None:
                         report(self.step, self.steps, figures)
-                if now - saved > training.checkpoint_s or self.step == self.steps:
+                if now - saved > training.checkpoint_s or self.step == self.steps or stop.asked:
                     self.save()
                     saved = now
+                if stop.asked and self.step < self.steps:
+                    raise TrainingInterrupted(f"upsampler: interrupted at step {self.step} of {self.steps}")
 
     def train_step(self, batch: Batch) -> float:
         """One step of the optimiser; nats a point."""
@@ -129,9 +143,6 @@ class UpsamplerTrainer:
         for group in self.optimiser.param_groups:
             share = learning_rate_share(self.step, self.steps, training.decay_from)
             group["lr"] = training.learning_rates.reconstruction * share
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.upsampler.parameters(), 1.0)
-        self.optimiser.step()
+        Mixed.plain().descend("upsampler", self.step, loss, self.optimiser, self.upsampler.parameters())
         self.step += 1
         return float(loss.detach())

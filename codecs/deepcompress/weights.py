@@ -12,6 +12,7 @@ import torch
 from ..entropy.exact import export_arrays, freeze, load_arrays, set_mode
 from ..entropy.tables import FrequencyTables
 from ..errors import CodecUnavailableError
+from ..weights import stable, write_whole
 from .coding import Coder, make_conditional
 from .model import VoxelModel
 from .priors import PRIORS, HyperPrior
@@ -23,10 +24,10 @@ _TABLES, _HYPER_TABLES, _EXACT, _PLAIN = "tables.", "hyper_tables.", "exact.", "
 
 def save_transform(model: VoxelModel, path: Path) -> None:
     """Write the transforms in half precision."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {key: value.detach().half().contiguous() for key, value in model.state_dict().items()}
-    save_file(tensors, path, metadata={"config": json.dumps(model.config.to_dict())})
+    write_whole(path, save(tensors, {"config": json.dumps(model.config.to_dict())}))
 
 
 def load_transform(path: Path) -> VoxelModel:
@@ -48,9 +49,9 @@ def load_transform(path: Path) -> VoxelModel:
 
 def save_upsampler(upsampler: Upsampler, path: Path) -> None:
     """Write the upsampler in half precision."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    save_file({key: value.detach().half().contiguous() for key, value in upsampler.state_dict().items()}, path)
+    write_whole(path, save({key: one.detach().half().contiguous() for key, one in upsampler.state_dict().items()}))
 
 
 def load_upsampler(path: Path, config: TransformConfig) -> Upsampler:
@@ -69,7 +70,7 @@ def load_upsampler(path: Path, config: TransformConfig) -> Upsampler:
 
 def save_prior(name: str, coder: Coder, path: Path) -> None:
     """Write an entropy model: integer weights where the decoder runs them, tables, half precision elsewhere."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     prior = coder.prior
     arrays: dict[str, npt.NDArray[Any]] = {_EXACT + k: v for k, v in export_arrays(prior).items()}
@@ -80,7 +81,7 @@ def save_prior(name: str, coder: Coder, path: Path) -> None:
         for key, value in prior.analysis.state_dict().items():
             arrays[f"{_PLAIN}analysis.{key}"] = value.half().numpy()
     arrays = {key: value.copy(order="C") for key, value in arrays.items()}
-    save_file(arrays, path, metadata={"entropy_model": name, "latent_channels": str(prior.latent_channels)})
+    write_whole(path, stable(save(arrays, {"entropy_model": name, "latent_channels": str(prior.latent_channels)})))
 
 
 def load_prior(path: Path) -> Coder:

@@ -18,6 +18,7 @@ from ..container import get_varint, ledger, pack, put_varint, unpack
 from ..errors import BitstreamError, CodecError, CodecUnavailableError, NotApplicableError
 from ..limits import check_decodable, check_encodable, most_points
 from ..octree.grid import RealGrid, VoxelGrid, grid_of
+from ..weights import RECORD, named_rates, read_record
 
 if TYPE_CHECKING:
     from .hierarchy import Floats
@@ -31,20 +32,6 @@ _SMALL_DEPTH = 14
 _REACH_STEPS = 1 << 20
 #: Beyond this, squared distances overflow.
 _MAX_EXTENT = 1e140
-#: Of the named rates: operating point, step of the latents' grid over their spacing, and how much farther than
-#: halfway a feature must lie to be rounded away from zero.  Chosen on validation clouds: many latents on a coarse
-#: grid with few features are better than what the operating points between were trained for.
-_RATES = (
-    (1, 1.2, 0.0),
-    (2, 1.0, 0.0),
-    (8, 1.8, 0.3),
-    (8, 1.44, 0.3),
-    (8, 1.44, 0.06),
-    (8, 1.08, 0.3),
-    (8, 1.08, 0.12),
-    (8, 1.08, 0.0),
-    (8, 0.72, 0.0),
-)
 _MAX_GRID_SHARE = 4.0
 #: Shifts are told from here: two bytes hold any of them.
 _SHIFT_ORIGIN = 256
@@ -118,6 +105,7 @@ class DpccCodec(Codec):
 
     name = "dpcc"
     title = "D-PCC"
+    takes_weights = True
 
     def __init__(self, weights: Path | None = None) -> None:
         from .files import SHIPPED, model_path
@@ -127,11 +115,32 @@ class DpccCodec(Codec):
             raise CodecUnavailableError("no weights (model.safetensors); train them: bench train dpcc")
 
     def rates(self) -> list[Rate]:
-        """One model for all: how far the cloud is thinned, and what a bit of its features cost in training."""
-        return [
-            Rate(f"r{number:02d}", {"point": point, "grid_share": share, "towards_zero": towards_zero})
-            for number, (point, share, towards_zero) in enumerate(_RATES, 1)
-        ]
+        """As the weights' record names them, else one for each operating point that the weights have.
+
+        `point` is the operating point, `grid_share` the step of the latents' grid over their spacing, and
+        `towards_zero` how much farther than halfway a feature must lie to be rounded away from zero.  Those of the
+        shipped weights were chosen on validation clouds: many latents on a coarse grid with few features are better
+        than what the operating points between were trained for.
+
+        Raises:
+            CodecUnavailableError: the record names what the weights have not.
+        """
+        from .files import operating_points
+
+        points = operating_points(self.folder)
+        named = named_rates(self.folder)
+        if named is None:
+            named = [
+                {"point": number, "grid_share": point["grid_share"], "towards_zero": 0.0}
+                for number, point in enumerate(points, 1)
+            ]
+        rates = [Rate(f"r{number:02d}", parameters) for number, parameters in enumerate(named, 1)]
+        for rate in rates:
+            try:
+                _rate_parameters(rate, len(points))
+            except CodecError as error:
+                raise CodecUnavailableError(f"{self.folder / RECORD}: {error}") from None
+        return rates
 
     def warm_up(self) -> None:
         """Load the weights, and compile by coding a small ball."""
@@ -253,7 +262,7 @@ class DpccCodec(Codec):
 
     def card(self) -> CodecCard:
         """Read from the file of weights and its record."""
-        from .files import read_record, weights_sha256
+        from .files import weights_sha256
 
         record = read_record(self.folder)
         return CodecCard(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -84,8 +85,9 @@ def analyse(
     latents = hierarchy.latents
     block = np.zeros(len(latents), np.int64)
     block[hierarchy.owner[0]] = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    neighbourhood = neighbourhood_tensors(latents, config.context_neighbours)
-    y = trained.model.analysis(hierarchy, neighbourhood[2].numpy(), block, point)
+    neighbourhood = _neighbourhood(trained, latents)
+    centre = None if trained.patch is None else _middles(hierarchy.xyz, offsets)[block]
+    y = trained.model.analysis(hierarchy, neighbourhood[2].numpy(), block, point, centre)
     symbols = _rounded(y * trained.gain[point] - trained.median[point], towards_zero)
     state = _before_last(
         trained, _features(trained, symbols, point), torch.from_numpy(latents.xyz), neighbourhood, point, None
@@ -178,7 +180,7 @@ def synthesise(trained: Trained, coded: Coded, points: int) -> Floats:
     Raises:
         TooManyError: there would be more.
     """
-    neighbourhood = neighbourhood_tensors(coded.latents, trained.config.context_neighbours)
+    neighbourhood = _neighbourhood(trained, coded.latents)
     state = _before_last(
         trained,
         _features(trained, torch.from_numpy(coded.symbols), coded.point),
@@ -189,6 +191,24 @@ def synthesise(trained: Trained, coded: Coded, points: int) -> Floats:
     )
     xyz: Floats = trained.model.advance(state, coded.shift / SHIFT_STEPS, points)[0].xyz.numpy()
     return xyz
+
+
+def _neighbourhood(trained: Quantised, latents: Latents) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of the latents, with the scale that their children's places are told in.
+
+    Patches have one scale for all, as in training; a median picks one of the scales, or the middle of two, and is
+    the same everywhere.
+    """
+    near, relative, scale = neighbourhood_tensors(latents, trained.config.context_neighbours)
+    if trained.patch is not None:
+        scale = torch.full_like(scale, float(np.median(scale.numpy())) * trained.patch)
+    return near, relative, scale
+
+
+def _middles(xyz: Floats, offsets: npt.NDArray[np.int64]) -> Floats:
+    """Middle of the box around each block, (blocks, 3)."""
+    parts = [xyz[start:end] for start, end in itertools.pairwise(offsets)]
+    return np.array([(part.min(axis=0) + part.max(axis=0)) / 2 for part in parts])
 
 
 def _features(trained: Quantised, symbols: torch.Tensor, point: int) -> torch.Tensor:

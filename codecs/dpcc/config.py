@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from ..errors import PccbenchError
-
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+from ..training.config import (
+    ConfigError,
+    ConfigFile,
+    Count,
+    NotNegative,
+    Positive,
+    Real,
+    Section,
+    Seed,
+    Share,
+    Threads,
+    Whole,
+)
 
 _MAX_POINTS = 64
-
-
-class ConfigError(PccbenchError, ValueError):
-    """A configuration is not what it should be: names the key, what was expected and what came."""
-
-
-class Section(BaseModel):
-    """Part of a configuration."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class OperatingPoint(Section):
@@ -38,9 +34,9 @@ class OperatingPoint(Section):
         grid_share: step of the latents' grid over the spacing of the latents.
     """
 
-    ratio: Annotated[float, Field(gt=1, le=8)] = 3.0
+    ratio: Annotated[Real, Field(gt=1, le=8)] = 3.0
     rate_weight: Positive = 1e-4
-    grid_share: Annotated[float, Field(gt=0, le=2)] = 0.6
+    grid_share: Annotated[Real, Field(gt=0, le=2)] = 0.6
 
 
 class ModelConfig(Section):
@@ -58,19 +54,20 @@ class ModelConfig(Section):
             places and features tell much of the surface between, at no bits.
         norm: normalise over a block and all features (`patch`, as published: one group), or over the features of a
             point alone (`point`), which does not depend on how a cloud is cut.
-        coordinates: code those of latents with a learned bottleneck (as published), or losslessly on a grid in
-            trained contexts, which is what streams hold.
+        coordinates: `octree`: places are told in each latent's own neighbourhood.  `learned`: in patches, as
+            published, and the published bottleneck of latents' places is trained beside the rest.  Streams hold the
+            places without loss, on a grid, in trained contexts, either way.
         points: operating points, low rate to high; more than one get gains and a bias each.
     """
 
     dim: Count = 8
     hidden_dim: Count = 64
     neighbours: Count = 16
-    stages: Annotated[int, Field(ge=1, le=4)] = 3
-    max_children: Annotated[int, Field(ge=2, le=16)] = 8
+    stages: Annotated[Whole, Field(ge=1, le=4)] = 3
+    max_children: Annotated[Whole, Field(ge=2, le=16)] = 8
     decoder_dim: Count = 8
     decoder_hidden_dim: Count = 64
-    context_neighbours: Annotated[int, Field(ge=0, le=32)] = 0
+    context_neighbours: Annotated[Whole, Field(ge=0, le=32)] = 0
     norm: Literal["patch", "point"] = "patch"
     coordinates: Literal["learned", "octree"] = "learned"
     points: Annotated[tuple[OperatingPoint, ...], Field(min_length=1, max_length=_MAX_POINTS)] = (OperatingPoint(),)
@@ -105,11 +102,11 @@ class DataConfig(Section):
 
     path: Path
     evaluation_path: Path | None = None
-    min_points: Annotated[int, Field(ge=64)] = 1000
-    max_points: Annotated[int, Field(ge=64)] = 6000
+    min_points: Annotated[Whole, Field(ge=64)] = 1000
+    max_points: Annotated[Whole, Field(ge=64)] = 6000
     max_latents: Count | None = None
     augment: bool = True
-    scanned: Annotated[float, Field(ge=0, le=1)] = 0.0
+    scanned: Annotated[Real, Field(ge=0, le=1)] = 0.0
 
 
 class OccupancyConfig(Section):
@@ -121,7 +118,7 @@ class OccupancyConfig(Section):
     """
 
     clouds: Count = 1200
-    units: Annotated[int, Field(ge=8, le=256)] = 24
+    units: Annotated[Whole, Field(ge=8, le=256)] = 24
 
 
 class LossConfig(Section):
@@ -172,17 +169,17 @@ class TrainingSection(Section):
     entropy_learning_rate: Positive = 1e-3
     auxiliary_learning_rate: Positive = 1e-3
     decay_epochs: Count = 15
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.5
+    decay: Annotated[Real, Field(gt=0, le=1)] = 0.5
     decay_from: Share = 0.4
     rate_warm_up: Share = 0.0
     checkpoint_dir: Path
     checkpoint_s: Positive = 60.0
     validate_every: Count = 1000
-    threads: Count = 1
-    seed: int = 0
+    threads: Threads = 1
+    seed: Seed = 0
 
 
-class TrainingConfig(Section):
+class TrainingConfig(ConfigFile):
     """The whole file."""
 
     data: DataConfig
@@ -191,35 +188,10 @@ class TrainingConfig(Section):
     occupancy: OccupancyConfig = OccupancyConfig()
     training: TrainingSection
 
-    @classmethod
-    def read(cls, path: Path) -> TrainingConfig:
-        """The config of a YAML file; its relative paths start where the command was given.
-
-        Raises:
-            ConfigError: not YAML, an unknown key, or a value out of range; one line that names the key.
-        """
-        try:
-            record = yaml.safe_load(path.read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: expected YAML: {' '.join(str(error).split())}") from error
-        return cls.parse(record, str(path))
-
-    @classmethod
-    def parse(cls, record: Any, name: str = "configuration") -> TrainingConfig:
-        """The config of plain values.
-
-        Raises:
-            ConfigError: as `read`.
-        """
-        try:
-            return cls.model_validate(record)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"]) or "the file"
-            what = "is no key of this file" if first["type"] == "extra_forbidden" else first["msg"]
-            raise ConfigError(f"{name}: {key}: {what}") from error
-
 
 def expansion(model: ModelConfig, point: OperatingPoint) -> float:
     """Points of a cloud for each latent."""
     return math.pow(point.ratio, model.stages)
+
+
+__all__ = ["ConfigError", "DataConfig", "ModelConfig", "OperatingPoint", "TrainingConfig", "expansion"]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +12,11 @@ import numpy.typing as npt
 from ..blocks import TRAINING, Blocks
 from ..errors import CloudError
 from ..sparse.samples import read_blocks
-from .config import ConfigError, DataConfig
+from ..training.sources import expect_apart, manifest_hashes
+from ..weights import file_sha256
+from .config import DataConfig
 from .sampling import split
 
-_CLOUD_SUFFIXES = (".ply", ".npy", ".bin")
 #: Blocks of a batch lie so far apart, in their sides, that no search reaches over.
 _GAP = 64.0
 
@@ -133,11 +131,6 @@ def scan(points: Floats, side: float, rng: np.random.Generator) -> Floats:
     return moved[kept] if int(kept.sum()) >= 256 else moved
 
 
-def file_sha256(path: Path) -> str:
-    """Hash of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def read_dataset(config: DataConfig, blocks: Blocks | None = None) -> Dataset:
     """The training blocks, none of which may come from a file that is evaluated.
 
@@ -154,21 +147,6 @@ def read_dataset(config: DataConfig, blocks: Blocks | None = None) -> Dataset:
     rows = np.flatnonzero(blocks.counts >= config.min_points)
     if not len(rows):
         raise CloudError(f"{config.path}: no block has {config.min_points} points or more")
-    hashes = {file_sha256(path) for path in config.path.glob(TRAINING)} | _sources(config.path / "manifest.json")
-    if config.evaluation_path is not None:
-        for path in sorted(config.evaluation_path.rglob("*")):
-            if path.suffix in _CLOUD_SUFFIXES and file_sha256(path) in hashes:
-                raise ConfigError(f"data.evaluation_path: {path} is also a training file; it must not be trained on")
+    hashes = {file_sha256(path) for path in config.path.glob(TRAINING)} | set(manifest_hashes(config.path))
+    expect_apart("data.evaluation_path", config.evaluation_path, hashes)
     return Dataset(blocks.take(rows), config, tuple(sorted(hashes)))
-
-
-def _sources(path: Path) -> set[str]:
-    """Hashes of the files that the training blocks were made of."""
-    if not path.is_file():
-        return set()
-    record = json.loads(path.read_text())
-    return {
-        str(source["sha256"])
-        for source in record.get("sources", ())
-        if source.get("sha256") and source.get("split", "train") == "train"
-    }

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
+from ..errors import CodecUnavailableError
+from ..weights import file_sha256, read_metadata
+
 #: Where the weights that ship with the package lie.
 SHIPPED = Path(__file__).parent / "weights"
-RECORD = "record.json"
 
 
 def model_path(folder: Path) -> Path:
@@ -21,13 +21,18 @@ def model_path(folder: Path) -> Path:
 @functools.cache
 def weights_sha256(folder: Path) -> str:
     """Hash of the file of the model."""
-    return hashlib.sha256(model_path(folder).read_bytes()).hexdigest()
+    return file_sha256(model_path(folder))
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """How the weights were made; empty when nobody wrote it down."""
-    path = folder / RECORD
-    if not path.exists():
-        return {}
-    record: dict[str, Any] = json.loads(path.read_text())
-    return record
+def operating_points(folder: Path) -> list[dict[str, Any]]:
+    """Keys of `config.OperatingPoint` of each operating point of the model, low rate to high.
+
+    Raises:
+        CodecUnavailableError: the file is damaged, or no model of this codec.
+    """
+    path = model_path(folder)
+    (config,) = read_metadata(path, "config")
+    try:
+        return [{"grid_share": float(point["grid_share"]), **point} for point in config["points"]]
+    except (KeyError, TypeError, ValueError):
+        raise CodecUnavailableError(f"{path}: expected a model of dpcc, found other weights") from None

@@ -43,7 +43,7 @@ class LatentTrainer(ContextTrainer):
         self.config, self.blocks = config, blocks
         training, occupancy = config.training, config.occupancy
         points = [point.model_dump(mode="json") for point in config.model.points]
-        record = {"points": points, "scanned": config.data.scanned, "files": files_sha256}
+        record = {"points": points, "scanned": config.data.scanned, "training files": files_sha256}
         super().__init__(training.checkpoint_dir, occupancy.clouds, occupancy.units, training.seed, record)
 
     def draw(self, rng: np.random.Generator) -> tuple[dict[str, float], Keys]:

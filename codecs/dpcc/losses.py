@@ -157,17 +157,6 @@ def latent_coordinate_loss(truth: Tensor, coded: Tensor) -> Tensor:
     return ((truth - coded) ** 2).mean()
 
 
-def normal_loss(truth: Tensor, made: Tensor, match: Tensor) -> Tensor:
-    """Mean squared error of normals, each with that of the nearest true point; in the code, where normals are coded.
-
-    Args:
-        truth: (n, 3) normals of the cloud.
-        made: (m, 3) decoded normals.
-        match: (m,) nearest true point of each made one.
-    """
-    return ((truth[match] - made) ** 2).mean()
-
-
 def rate_loss(bits: Tensor, points: int) -> Tensor:
     """Bits per point of the input cloud (all blocks of the batch), estimated from likelihoods."""
     return bits / points

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
-import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-import torch
-
-from ..._version import __version__
 from ..sparse.samples import read_blocks
+from ..training.checkpoint import exclusive
+from ..training.record import is_trained, last_figures, versions, write_record
+from ..weights import file_sha256
 from .config import ModelConfig, TrainingConfig
 from .dataset import read_dataset
-from .files import RECORD, model_path
+from .files import model_path
 from .latents import LatentTrainer
 from .training import Report, Trainer
 from .weights import finished, save_model
@@ -24,21 +21,31 @@ from .weights import finished, save_model
 Reporter = Callable[[str], Report]
 
 
-def train(config_path: Path, command: str, reporter: Reporter | None = None) -> Path:
+def train(
+    config_path: Path, command: str, reporter: Reporter | None = None, changes: Mapping[str, Any] | None = None
+) -> Path:
     """Train what a configuration asks for, from where an earlier process stopped.
 
     Args:
         config_path: YAML file.
         command: how the training was started, for the record.
         reporter: called with `occupancy` and `model`, to show progress.
+        changes: keys of the section `training` that replace those of the file.
 
     Returns:
         Folder of the exported weights, which `DpccCodec(weights=...)` takes.
 
     Raises:
-        PccbenchError: the configuration, its data or a checkpoint cannot be used; one clear line.
+        PccbenchError: the configuration, its data or a checkpoint cannot be used, or the training diverged; one
+            clear line.
+        TrainingInterrupted: it was asked to stop.
     """
-    config = TrainingConfig.read(config_path)
+    config = TrainingConfig.read(config_path, changes)
+    with exclusive(config.training.checkpoint_dir):
+        return _train(config, command, reporter)
+
+
+def _train(config: TrainingConfig, command: str, reporter: Reporter | None) -> Path:
     blocks = read_blocks(config.data.path)
     dataset = read_dataset(config.data, blocks)
     latents = LatentTrainer(config, blocks, dataset.files_sha256)
@@ -49,35 +56,32 @@ def train(config_path: Path, command: str, reporter: Reporter | None = None) -> 
     trainer.run(reporter("model") if reporter else None)
     out = config.training.checkpoint_dir / "weights"
     out.mkdir(parents=True, exist_ok=True)
-    save_model(finished(trainer.model, experience), model_path(out))
+    save_model(finished(trainer.model, experience, trainer.patch), model_path(out))
     record = {
         "command": command,
         "config": config.model_dump(mode="json"),
         "seed": config.training.seed,
         "training_files_sha256": list(dataset.files_sha256),
         "training_blocks": len(dataset),
-        "versions": {"pccbench": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": versions(),
         "steps": trainer.step,
+        "planned_steps": trainer.steps,
         "trained_s": round(trainer.trained_s),
-        "occupancy": {"clouds": latents.step, "trained_s": round(latents.trained_s)},
+        "occupancy": {
+            "clouds": latents.step,
+            "planned_clouds": latents.clouds,
+            "trained_s": round(latents.trained_s),
+        },
         "last": last_figures(config.training.checkpoint_dir / "ledger.csv"),
         "parameters": trainer.model.parameter_count() + experience.arrays["hidden"].size,
         "network_parameters": trainer.model.parameter_count(),
         "macs_per_point": round(macs_per_point(config.model), 1),
-        "trained": True,
-        "weights_sha256": hashlib.sha256(model_path(out).read_bytes()).hexdigest(),
+        "computed": {"device": "cpu", "precision": "float32", "reason": "the only precision of this codec"},
+        "trained": is_trained((trainer.step, trainer.steps)),
+        "weights_sha256": file_sha256(model_path(out)),
     }
-    (out / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+    write_record(out, record)
     return out
-
-
-def last_figures(path: Path) -> dict[str, float]:
-    """The last value of each column of a ledger."""
-    found: dict[str, float] = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            found.update({key: float(value) for key, value in row.items() if value})
-    return found
 
 
 def macs_per_point(config: ModelConfig) -> float:
@@ -106,4 +110,4 @@ def macs_per_point(config: ModelConfig) -> float:
     return total
 
 
-__all__ = ["Reporter", "last_figures", "macs_per_point", "train"]
+__all__ = ["Reporter", "macs_per_point", "train"]

@@ -19,6 +19,7 @@ from ..entropy.exact import ExactModule, export_arrays, freeze, load_arrays
 from ..entropy.tables import FrequencyTables
 from ..errors import CodecUnavailableError
 from ..sparse.occupancy import TRAINED, Experience
+from ..weights import stable, write_whole
 from .config import ModelConfig
 from .model import PointModel
 
@@ -35,11 +36,14 @@ class Quantised:
         model: in eval mode.
         median: (points, dim) float32, what symbols are told from.
         gain: (points, dim) float32, what features are multiplied with; kept as numbers, since exponentials differ.
+        patch: half the side of a patch over the median scale of its latents, where places are told in patches (as
+            published); None where each latent's own neighbourhood is the unit.
     """
 
     model: PointModel
     median: torch.Tensor
     gain: torch.Tensor
+    patch: float | None
 
     @property
     def config(self) -> ModelConfig:
@@ -47,11 +51,11 @@ class Quantised:
         return self.model.config
 
     @classmethod
-    def of(cls, model: PointModel) -> Quantised:
+    def of(cls, model: PointModel, patch: float | None) -> Quantised:
         """A model in eval mode, as far as it is trained."""
         points = range(len(model.config.points))
         median = torch.stack([model.bottleneck(point).medians() for point in points])
-        return cls(model, median, torch.stack([model.gain(point).detach() for point in points]))
+        return cls(model, median, torch.stack([model.gain(point).detach() for point in points]), patch)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +71,7 @@ class Trained(Quantised):
     experience: Experience
 
 
-def finished(model: PointModel, experience: Experience) -> Trained:
+def finished(model: PointModel, experience: Experience, patch: float | None = None) -> Trained:
     """A trained model frozen for coding; what is stored with less precision is used with less from now on."""
     model.eval().requires_grad_(requires_grad=False)
     freeze(model)
@@ -78,8 +82,8 @@ def finished(model: PointModel, experience: Experience) -> Trained:
         bottleneck = model.bottleneck(point)
         bottleneck.update()
         tables.append(bottleneck.tables())
-    quantised = Quantised.of(model)
-    return Trained(model, quantised.median, quantised.gain, tuple(tables), _restored(_stored(experience)))
+    quantised = Quantised.of(model, patch)
+    return Trained(model, quantised.median, quantised.gain, patch, tuple(tables), _restored(_stored(experience)))
 
 
 def _stored(experience: Experience) -> dict[str, npt.NDArray[np.integer]]:
@@ -115,7 +119,7 @@ def _half(model: PointModel) -> list[str]:
 
 def save_model(trained: Trained, path: Path) -> None:
     """Write a model; learned coordinates are left out, as streams do not hold them."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     model = trained.model
     arrays: dict[str, npt.NDArray[Any]] = {_EXACT + key: value for key, value in export_arrays(model).items()}
@@ -128,8 +132,10 @@ def save_model(trained: Trained, path: Path) -> None:
     arrays |= {_LATENTS + name: value for name, value in _stored(trained.experience).items()}
     for point, tables in enumerate(trained.tables):
         arrays |= tables.arrays(f"tables.{point}.")
-    config = json.dumps(model.config.model_dump(mode="json"))
-    save_file({key: value.copy(order="C") for key, value in arrays.items()}, path, metadata={"config": config})
+    metadata = {"config": json.dumps(model.config.model_dump(mode="json"))}
+    if trained.patch is not None:
+        metadata["patch"] = json.dumps(trained.patch)
+    write_whole(path, stable(save({key: value.copy(order="C") for key, value in arrays.items()}, metadata)))
 
 
 def load_model(path: Path) -> Trained:
@@ -143,7 +149,8 @@ def load_model(path: Path) -> Trained:
     if not path.exists():
         raise CodecUnavailableError(f"no weights at {path.name}: train them with `bench train dpcc`")
     with safe_open(path, "np") as file:
-        config = ModelConfig.model_validate(json.loads(file.metadata()["config"]))
+        metadata = file.metadata()
+        config = ModelConfig.model_validate(json.loads(metadata["config"]))
         arrays = {key: file.get_tensor(key) for key in file.keys()}
     model = PointModel(config).eval().requires_grad_(requires_grad=False)
     load_arrays(model, {key.removeprefix(_EXACT): value for key, value in arrays.items() if key.startswith(_EXACT)})
@@ -156,4 +163,5 @@ def load_model(path: Path) -> Trained:
     tables = tuple(FrequencyTables.from_arrays(arrays, f"tables.{point}.") for point in range(len(config.points)))
     median, gain = (torch.from_numpy(arrays[_FULL + name].copy()) for name in ("median", "gain"))
     experience = _restored({name: arrays[_LATENTS + name] for name in TRAINED})
-    return Trained(model, median, gain, tables, experience)
+    patch = json.loads(metadata["patch"]) if "patch" in metadata else None
+    return Trained(model, median, gain, patch, tables, experience)

@@ -123,7 +123,8 @@ def real_costs(
         costs: of all blocks.
         every: for how many each of the output stands.
     """
-    from ...metrics.neighbours import IndexedCloud, Workers, find_neighbours
+    from ...metrics.neighbours import IndexedCloud, find_neighbours
+    from ...metrics.workers import Workers
 
     inside = points[which[regions.of_voxels(points)]]
     if not len(inside) or not len(output):

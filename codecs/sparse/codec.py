@@ -14,8 +14,9 @@ from ..cloud import PointCloud
 from ..container import ledger, pack, unpack
 from ..errors import BitstreamError, CodecError, CodecUnavailableError
 from ..limits import check_decodable, check_encodable
-from .files import SHIPPED, read_record, weights_path, weights_sha256
-from .header import BAND_STEPS, MAX_BLOCK_BITS, MAX_STEP, OCTREE, REFINED_STEP, TAG_BYTES, TRAINED, Header
+from ..weights import RECORD, named_rates, read_record
+from .files import SHIPPED, factors, operating_points, weights_path, weights_sha256
+from .header import BAND_STEPS, MAX_BLOCK_BITS, MAX_STEP, OCTREE, REFINED_STEP, TAG_BYTES, TRAINED, Header, stages_of
 
 if TYPE_CHECKING:
     from .weights import Weights
@@ -41,6 +42,7 @@ class SparseCodec(Codec):
 
     name = "sparse"
     title = "Sparse (pccbench)"
+    takes_weights = True
 
     def __init__(self, weights: Path | None = None) -> None:
         self.folder = SHIPPED if weights is None else Path(weights)
@@ -48,16 +50,35 @@ class SparseCodec(Codec):
             raise CodecUnavailableError("no weights; train them: bench train sparse")
 
     def rates(self) -> list[Rate]:
-        """Named by the step of the coarse grid, coarse to fine, and lossless."""
-        lossy = [Rate(f"r{number:02d}", {"step": step, "optimise": "d1"}) for number, step in enumerate(_STEPS, 1)]
-        refined = [
-            Rate(
-                f"r{number:02d}",
-                {"step": REFINED_STEP, "latents": _POINT, "refine": share, "error": _ERROR, "optimise": "d1"},
-            )
-            for number, share in enumerate(_REFINED, len(lossy) + 1)
-        ]
-        return [*lossy, *refined, Rate("lossless", {"step": 1}, lossless=True)]
+        """Named by the step of the coarse grid, coarse to fine, and lossless: those that the weights' factors make.
+
+        The weights' record may name others.  Where children are coded, latents go with them, if the weights have any.
+
+        Raises:
+            CodecUnavailableError: the record names what the weights cannot do.
+        """
+        known, points = factors(self.folder), operating_points(self.folder)
+        lossless = Rate("lossless", {"step": 1}, lossless=True)
+        named = named_rates(self.folder)
+        if named is None:
+            latents = {"latents": min(_POINT, points)} if points else {}
+            named = [{"step": step, "optimise": "d1"} for step in _STEPS]
+            named += [
+                {"step": REFINED_STEP, **latents, "refine": share, "error": _ERROR, "optimise": "d1"}
+                for share in _REFINED
+            ]
+            named = [parameters for parameters in named if _is_product(parameters["step"], known)]
+        rates = [Rate(f"r{number:02d}", parameters) for number, parameters in enumerate(named, 1)]
+        for rate in rates:
+            try:
+                step = _Asked.of(rate, points).step
+            except CodecError as error:
+                raise CodecUnavailableError(f"{self.folder / RECORD}: rates: {error}") from None
+            if not _is_product(step, known):
+                raise CodecUnavailableError(
+                    f"{self.folder / RECORD}: rates: step {step} is no product of the factors {known} of the weights"
+                )
+        return [*rates, lossless]
 
     def warm_up(self) -> None:
         """Load the weights, and compile by coding a small ball."""
@@ -67,12 +88,15 @@ class SparseCodec(Codec):
         ball = (grid[np.abs(radius - 21) < 0.5] + 30).astype(np.int32)
         thin = ball[:: len(ball) // 200] + 200  # no surface any more
         cloud = PointCloud(np.concatenate([ball, ball[:1], thin]), bit_depth=9)
+        known = factors(self.folder)
         for rate in (
             {"step": 1},
             {"step": 2, "refine": 0.5, "error": 0.3},
             {"step": 2, "latents": _POINT},
             {"step": 16},
         ):
+            if not _is_product(int(rate["step"]), known):
+                continue
             self.decode(self.encode(cloud, Rate("warm", rate, lossless=rate["step"] == 1)))
 
     def encode(self, cloud: PointCloud, rate: Rate) -> Bitstream:
@@ -84,7 +108,6 @@ class SparseCodec(Codec):
         """
         bit_depth = require_voxelised(cloud, self.name)
         from ..octree.occupancy import distinct, encode_multiplicities, keys_of
-        from .completion import stages_of
 
         weights = self._weights()
         asked = _Asked.of(rate, weights.operating_points)
@@ -143,7 +166,7 @@ class SparseCodec(Codec):
         Raises:
             BitstreamError: the stream is damaged, foreign, or of other weights than these.
         """
-        from .completion import coordinates_of, stages_of
+        from .completion import coordinates_of
 
         _, sections = unpack(data, self.name)
         if not 2 <= len(sections) <= len(_SECTIONS):
@@ -198,6 +221,15 @@ class SparseCodec(Codec):
 
     def _tag(self) -> bytes:
         return bytes.fromhex(weights_sha256(self.folder))[:TAG_BYTES]
+
+
+def _is_product(step: int, factors: tuple[int, ...]) -> bool:
+    """Whether surfaces can be completed from this step."""
+    try:
+        stages_of(step, factors)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -186,22 +186,3 @@ def _scatter(  # type: ignore[no-untyped-def]  # a kernel takes arrays one by on
                         level = CERTAIN
                     levels[row, morton[(x & 7) << 6 | (y & 7) << 3 | (z & 7)]] = level
                     child += 1
-
-
-def stages_of(step: int, factors: Sequence[int]) -> tuple[int, ...]:
-    """Factors, coarse to fine, whose product is `step`; empty for 1.
-
-    Raises:
-        ValueError: there are none.
-    """
-    if step == 1:
-        return ()
-    if step in factors:
-        return (step,)
-    for last in sorted(factors, reverse=True):
-        if step % last == 0:
-            try:
-                return (*stages_of(step // last, factors), last)
-            except ValueError:
-                continue
-    raise ValueError(f"step {step} is no product of {sorted(factors)}")

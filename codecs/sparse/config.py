@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from ..errors import PccbenchError
+from ..training.config import ConfigError, ConfigFile, Count, Positive, Real, Section, Seed, Share, Threads, Whole
+from ..training.precision import DeviceWish, PrecisionWish
 from .latents import LatentConfig
 from .surface import SurfaceConfig
 
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
 
-
-class ConfigError(PccbenchError, ValueError):
-    """A training configuration is not what it should be: names the key, what was expected and what came."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """Where the training blocks are.
 
     Attributes:
@@ -41,7 +29,7 @@ class DataConfig(_Section):
     halve_share: Share = 0.25
 
 
-class NetworkConfig(_Section):
+class NetworkConfig(Section):
     """One network; the keys of `SurfaceConfig`.
 
     Attributes:
@@ -52,10 +40,10 @@ class NetworkConfig(_Section):
         hidden: features between trunk and logits.
     """
 
-    factors: tuple[Annotated[int, Field(ge=2, le=8)], ...]
+    factors: tuple[Annotated[Whole, Field(ge=2, le=8)], ...]
     shares: tuple[Positive, ...]
     channels: Count = 64
-    blocks: Annotated[int, Field(ge=0)] = 3
+    blocks: Annotated[Whole, Field(ge=0)] = 3
     hidden: Count = 128
 
     @model_validator(mode="after")
@@ -69,7 +57,7 @@ class NetworkConfig(_Section):
         return SurfaceConfig(**self.model_dump(exclude={"shares"}))
 
 
-class OccupancyConfig(_Section):
+class OccupancyConfig(Section):
     """Training of the contexts of the coarse grid.
 
     Attributes:
@@ -80,8 +68,8 @@ class OccupancyConfig(_Section):
     """
 
     clouds: Count = 200
-    units: Annotated[int, Field(ge=8, le=256)] = 32
-    grid_steps: tuple[Annotated[int, Field(ge=1, le=64)], ...] = (1, 2, 3, 4, 5, 6, 8, 12)
+    units: Annotated[Whole, Field(ge=8, le=256)] = 32
+    grid_steps: tuple[Annotated[Whole, Field(ge=1, le=64)], ...] = (1, 2, 3, 4, 5, 6, 8, 12)
     shares: tuple[Positive, ...] = (0.02, 0.04, 0.1, 0.2, 0.16, 0.2, 0.18, 0.1)
 
     @model_validator(mode="after")
@@ -91,7 +79,7 @@ class OccupancyConfig(_Section):
         return self
 
 
-class LatentSection(_Section):
+class LatentSection(Section):
     """Training of the latents that correct what the network of the smallest factor cannot know.
 
     Attributes:
@@ -109,14 +97,14 @@ class LatentSection(_Section):
     """
 
     trade_offs: tuple[Positive, ...] = (0.8, 0.42, 0.22)
-    steps: Annotated[int, Field(ge=0)] = 12_000
+    steps: Annotated[Whole, Field(ge=0)] = 12_000
     learning_rate: Positive = 2e-3
     decay_from: Share = 0.4
     rate_warm_up: Share = 0.25
-    cross_entropy: Annotated[float, Field(ge=0)] = 0.2
-    channels: Annotated[int, Field(ge=1, le=16)] = 6
+    cross_entropy: Annotated[Real, Field(ge=0)] = 0.2
+    channels: Annotated[Whole, Field(ge=1, le=16)] = 6
     features: Count = 48
-    blocks: Annotated[int, Field(ge=0)] = 2
+    blocks: Annotated[Whole, Field(ge=0)] = 2
     hidden: Count = 96
     encoder: Count = 32
 
@@ -126,7 +114,7 @@ class LatentSection(_Section):
         return LatentConfig(**self.model_dump(include=keys))
 
 
-class FocalLoss(_Section):
+class FocalLoss(Section):
     """Focal loss (Lin et al. 2017), mixed with the cross-entropy the more, the larger the factor.
 
     Attributes:
@@ -136,13 +124,13 @@ class FocalLoss(_Section):
         share: its share at the largest factor; at factor 2 it has none.
     """
 
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.75
-    gamma: Annotated[float, Field(ge=0)] = 2.0
+    alpha: Annotated[Real, Field(gt=0, lt=1)] = 0.75
+    gamma: Annotated[Real, Field(ge=0)] = 2.0
     scale: Positive = 6.0
     share: Share = 0.6
 
 
-class TrainingSection(_Section):
+class TrainingSection(Section):
     """How long and how fast.
 
     Attributes:
@@ -155,6 +143,10 @@ class TrainingSection(_Section):
         checkpoint_s: seconds between checkpoints.
         validate_every: steps between validations on the held-out blocks.
         threads: of torch.
+        device: where the surface networks are trained; `auto` is cuda where there is one.  All else is trained on the
+            CPU.
+        mixed_precision: floats of the surface networks: `auto` measures at the start which are fastest, or `float32`
+            (as false), `bfloat16`, `float16` (on cuda, with loss scaling); true is the half precision of the device.
         seed: of everything random.
     """
 
@@ -166,11 +158,13 @@ class TrainingSection(_Section):
     checkpoint_dir: Path
     checkpoint_s: Positive = 60.0
     validate_every: Count = 500
-    threads: Count = 1
-    seed: int = 0
+    threads: Threads = 1
+    device: DeviceWish = "auto"
+    mixed_precision: PrecisionWish = "auto"
+    seed: Seed = 0
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(ConfigFile):
     """The whole file."""
 
     data: DataConfig
@@ -186,30 +180,5 @@ class TrainingConfig(_Section):
             raise ValueError(f"each factor belongs to one network, and there must be one, got {factors}")
         return self
 
-    @classmethod
-    def read(cls, path: Path) -> TrainingConfig:
-        """The config of a YAML file; its relative paths start where the command was given.
 
-        Raises:
-            ConfigError: not YAML, an unknown key, or a value out of range; one line that names the key.
-        """
-        try:
-            record = yaml.safe_load(path.read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: expected YAML: {' '.join(str(error).split())}") from error
-        return cls.parse(record, str(path))
-
-    @classmethod
-    def parse(cls, record: Any, name: str = "configuration") -> TrainingConfig:
-        """The config of plain values.
-
-        Raises:
-            ConfigError: as `read`.
-        """
-        try:
-            return cls.model_validate(record)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"]) or "the file"
-            what = "is no key of this file" if first["type"] == "extra_forbidden" else first["msg"]
-            raise ConfigError(f"{name}: {key}: {what}") from error
+__all__ = ["ConfigError", "TrainingConfig", "TrainingSection"]

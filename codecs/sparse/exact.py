@@ -20,7 +20,7 @@ import torch
 from numba import njit
 from torch import nn
 
-from ...metrics.neighbours import Workers
+from ...metrics.workers import Workers
 from ..entropy.exact import FLOAT32_LIMIT, float32_is_whole
 from ..threads import one_torch_thread
 from .neighbours import neighbours_of, windows_of

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import abc
-import hashlib
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,13 +15,16 @@ import torch
 from ..blocks import Blocks
 from ..octree.occupancy import distinct, keys_of
 from ..training import checkpoint
+from ..training.checkpoint import Identity
+from ..training.interruption import Interruption, TrainingInterrupted
 from ..training.ledger import Ledger
 from .config import TrainingConfig
 from .kernel import Model, new_model
 from .occupancy import TRAINED, Experience, Keys, learn
 from .training import Report
 
-_TABLE_BITS = 18
+#: Contexts of a cloud that is trained on.
+TABLE_BITS = 18
 _HALF = np.uint32(1 << 31)
 _CHECKPOINT_EVERY = 10
 
@@ -44,9 +45,8 @@ class ContextTrainer(abc.ABC):
 
     def __init__(self, folder: Path, clouds: int, units: int, seed: int, record: Mapping[str, Any]) -> None:
         self.clouds, self.seed = clouds, seed
-        self.model: Model = new_model(_TABLE_BITS, units)
-        whole = {**record, "units": units, "seed": seed}
-        self.identity = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+        self.model: Model = new_model(TABLE_BITS, units)
+        self.identity = Identity({**record, "occupancy.units": units, "training.seed": seed})
         self.step, self.trained_s = 0, 0.0
         self.path = folder / "experience.pt"
 
@@ -59,22 +59,33 @@ class ContextTrainer(abc.ABC):
         state = checkpoint.load(self.path, self.identity)
         if state is None:
             return False
-        for name, value in state["arrays"].items():
-            getattr(self.model, name)[...] = value.numpy()
-        self.step, self.trained_s = state["step"], state["trained_s"]
+        with checkpoint.taking_up(self.path):
+            for name, value in state["arrays"].items():
+                getattr(self.model, name)[...] = value.numpy()
+            self.step, self.trained_s = state["step"], state["trained_s"]
         return True
 
     def save(self) -> None:
         """Write the checkpoint."""
         arrays = {name: torch.from_numpy(getattr(self.model, name).copy()) for name in (*TRAINED, "decisions")}
-        record = {"identity": self.identity, "arrays": arrays, "step": self.step, "trained_s": self.trained_s}
-        checkpoint.save(self.path, record)
+        state = {"arrays": arrays, "step": self.step, "trained_s": self.trained_s}
+        checkpoint.save(self.path, self.identity, state)
 
     def run(self, report: Report | None = None) -> Experience:
-        """Train to the end of the configuration, from where the run stands."""
+        """Train to the end of the configuration, from where the run stands.
+
+        Raises:
+            TrainingInterrupted: it was asked to stop; the checkpoint is written.
+            OSError: a file cannot be written.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         columns = ("step", "trained_s", *self.columns, "voxels", "bits_per_voxel")
         ledger = Ledger(self.path.with_name("experience.csv"), columns, from_step=self.step)
+        with Interruption() as stop:
+            self._run(ledger, report, stop)
+        return Experience.of(self.model)
+
+    def _run(self, ledger: Ledger, report: Report | None, stop: Interruption) -> None:
         started = time.monotonic()
         while self.step < self.clouds:
             figures = self.train_step()
@@ -83,9 +94,10 @@ class ContextTrainer(abc.ABC):
             ledger.add({"step": self.step, "trained_s": round(self.trained_s, 1), **figures})
             if report is not None:
                 report(self.step, self.clouds, figures)
-            if self.step % _CHECKPOINT_EVERY == 0 or self.step == self.clouds:
+            if self.step % _CHECKPOINT_EVERY == 0 or self.step == self.clouds or stop.asked:
                 self.save()
-        return Experience.of(self.model)
+            if stop.asked and self.step < self.clouds:
+                raise TrainingInterrupted(f"occupancy: interrupted at cloud {self.step} of {self.clouds}")
 
     def train_step(self) -> dict[str, float]:
         """Code one set; its figures."""
@@ -111,7 +123,7 @@ class ExperienceTrainer(ContextTrainer):
     def __init__(self, config: TrainingConfig, blocks: Blocks, files_sha256: tuple[str, ...] = ()) -> None:
         self.config, self.blocks = config, blocks
         occupancy, training = config.occupancy, config.training
-        record = occupancy.model_dump(mode="json", exclude={"clouds"}) | {"files": files_sha256}
+        record = occupancy.model_dump(mode="json", exclude={"clouds"}) | {"training files": files_sha256}
         super().__init__(training.checkpoint_dir, occupancy.clouds, occupancy.units, training.seed, record)
 
     def draw(self, rng: np.random.Generator) -> tuple[dict[str, float], Keys]:

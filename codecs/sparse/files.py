@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import json
 from pathlib import Path
-from typing import Any
 
-from ..deepcompress.files import RECORD, file_sha256
+from ..errors import CodecUnavailableError
+from ..weights import file_sha256, read_metadata
 
 #: Where the weights that ship with the package lie.
 SHIPPED = Path(__file__).parent / "weights"
@@ -24,8 +23,31 @@ def weights_sha256(folder: Path) -> str:
     return file_sha256(weights_path(folder))
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """How the weights were made; empty when nobody wrote it down."""
-    path = folder / RECORD
-    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return record
+def factors(folder: Path) -> tuple[int, ...]:
+    """All factors of the surface networks, rising.
+
+    Raises:
+        CodecUnavailableError: the file is damaged, or none of weights of this codec.
+    """
+    path = weights_path(folder)
+    (surfaces,) = read_metadata(path, "surfaces")
+    try:
+        return tuple(sorted(int(factor) for surface in surfaces for factor in surface["factors"]))
+    except (KeyError, TypeError, ValueError):
+        raise CodecUnavailableError(f"{path}: expected weights of sparse, found others") from None
+
+
+def operating_points(folder: Path) -> int:
+    """Of the latents; 0 where there are none.
+
+    Raises:
+        CodecUnavailableError: the file is damaged, or none of weights of this codec.
+    """
+    path = weights_path(folder)
+    (latents,) = read_metadata(path, "latents")
+    if latents is None:
+        return 0
+    try:
+        return len(latents["trade_offs"])
+    except (KeyError, TypeError):
+        raise CodecUnavailableError(f"{path}: expected weights of sparse, found others") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..cloud import MAX_BIT_DEPTH
@@ -114,3 +115,22 @@ class Header:
 
         low = self.band * PROBABILITY_ONE // (2 * BAND_STEPS)
         return low, PROBABILITY_ONE - 3 * low // 4
+
+
+def stages_of(step: int, factors: Sequence[int]) -> tuple[int, ...]:
+    """Factors, coarse to fine, whose product is `step`; empty for 1.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if step == 1:
+        return ()
+    if step in factors:
+        return (step,)
+    for last in sorted(factors, reverse=True):
+        if step % last == 0:
+            try:
+                return (*stages_of(step // last, factors), last)
+            except ValueError:
+                continue
+    raise ValueError(f"step {step} is no product of {sorted(factors)}")

@@ -15,7 +15,7 @@ import torch
 from numba import njit
 from torch import Tensor, nn
 
-from ...metrics.neighbours import Workers
+from ...metrics.workers import Workers
 from ..entropy.rangecoder import SymbolDecoder, SymbolEncoder
 from ..entropy.tables import FrequencyTables
 from ..errors import BitstreamError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import partial
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from ..blocks import Blocks
 from ..entropy.exact import gathered
+from ..training.checkpoint import Identity
 from ..training.schedule import rate_share
 from .config import TrainingConfig
 from .header import REFINED_STEP
@@ -44,17 +44,22 @@ class LatentTrainer(Run):
     figures = ("wrong_per_point", "bits_per_point")
 
     def __init__(
-        self, config: TrainingConfig, surface: SurfaceModel, identity: str, sampler: Sampler, held_out: Blocks | None
+        self,
+        config: TrainingConfig,
+        surface: SurfaceModel,
+        identity: Identity,
+        sampler: Sampler,
+        held_out: Blocks | None,
     ) -> None:
         self.latents, self.surface = config.latents, surface
         torch.manual_seed(config.training.seed)
         make = partial(LatentPair, self.latents.shape(), surface.config.channels)
         pair = Network.of(make, self.latents.learning_rate)
-        record = self.latents.model_dump_json(exclude={"steps", "decay_from"}) + identity
+        latents = self.latents.model_dump(mode="json", exclude={"steps", "decay_from"})
         super().__init__(
             config.training,
             self.latents.steps,
-            hashlib.sha256(record.encode()).hexdigest(),
+            Identity({**identity.ingredients, "latents": latents}),
             sampler,
             held_out,
             [pair],
@@ -71,7 +76,7 @@ class LatentTrainer(Run):
         terms = self._terms(self.pair.model, sample, kind, rng)
         price = latents.trade_offs[kind] * rate_share(self.step, self.steps, latents.rate_warm_up)
         loss = terms.wrong + latents.cross_entropy * terms.bits + price * terms.rate
-        self.pair.descend(loss, latents.learning_rate * self.share(latents.decay_from), self.training.average)
+        self.pair.descend(self, loss, latents.learning_rate * self.share(latents.decay_from))
         return terms.wrong.item(), terms.rate.item()
 
     @torch.no_grad()

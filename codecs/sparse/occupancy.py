@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ...metrics.neighbours import Workers
+from ...metrics.workers import Workers
 from ..cloud import MAX_BIT_DEPTH
 from ..container import get_varint, put_varint
 from ..entropy.binary import decoder_state, encoder_state, finish

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,12 +166,3 @@ def read_blocks(folder: Path) -> Blocks:
     if blocks is None:
         raise CloudError(f"{folder}: expected training blocks ({TRAINING}) of `bench prepare`, found none")
     return blocks
-
-
-def training_hashes(folder: Path) -> tuple[str, ...]:
-    """Hashes of the source files of the training blocks, as the manifest of `bench prepare` names them."""
-    path = folder / "manifest.json"
-    if not path.exists():
-        return ()
-    sources = json.loads(path.read_text()).get("sources", [])
-    return tuple(sorted({one["sha256"] for one in sources if one.get("split") == "train" and one.get("sha256")}))

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import csv
-import json
-import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ..._version import __version__
-from ..deepcompress.files import RECORD, file_sha256
-from .config import ConfigError, TrainingConfig
+from ..blocks import TRAINING
+from ..training.checkpoint import exclusive
+from ..training.record import is_trained, versions, write_record
+from ..training.sources import MANIFEST, expect_apart, manifest_hashes
+from ..weights import file_sha256
+from .config import TrainingConfig
 from .experience import ExperienceTrainer
 from .files import weights_path
 from .header import REFINED_STEP
 from .latent_training import LatentTrainer
 from .latents import LatentPair
-from .samples import read_blocks, training_hashes
+from .samples import read_blocks
 from .surface import SurfaceModel
 from .training import Report, Run, Trainer
 from .weights import save
@@ -28,25 +27,35 @@ from .weights import save
 Reporter = Callable[[str], Report]
 
 
-def train(config_path: Path, command: str, reporter: Reporter | None = None) -> Path:
+def train(
+    config_path: Path, command: str, reporter: Reporter | None = None, changes: Mapping[str, Any] | None = None
+) -> Path:
     """Train what a configuration asks for, from where an earlier process stopped.
 
     Args:
         config_path: YAML file.
         command: how the training was started, for the record.
         reporter: called with `occupancy`, `surface` and `latents`, to show progress.
+        changes: keys of the section `training` that replace those of the file.
 
     Returns:
         Folder of the exported weights, which `SparseCodec(weights=...)` takes.
 
     Raises:
-        PccbenchError: the configuration, its data or a checkpoint cannot be used; one clear line.
+        PccbenchError: the configuration, its data or a checkpoint cannot be used, or the training diverged; one
+            clear line.
+        TrainingInterrupted: it was asked to stop.
     """
-    config = TrainingConfig.read(config_path)
+    config = TrainingConfig.read(config_path, changes)
+    with exclusive(config.training.checkpoint_dir):
+        return _train(config, command, reporter)
+
+
+def _train(config: TrainingConfig, command: str, reporter: Reporter | None) -> Path:
     folder = config.data.blocks_path
     blocks = read_blocks(folder)
-    hashes = training_hashes(folder) or tuple(file_sha256(path) for path in sorted(folder.glob("train-*.npz")))
-    _expect_apart(config, hashes)
+    hashes = manifest_hashes(folder) or tuple(file_sha256(path) for path in sorted(folder.glob(TRAINING)))
+    expect_apart("data.evaluated_path", config.data.evaluated_path, hashes)
     contexts = ExperienceTrainer(config, blocks, hashes)
     contexts.resume()
     contexts.run(reporter("occupancy") if reporter else None)
@@ -83,7 +92,7 @@ def export(
     models = [network.averaged for network in surfaces.surfaces]
     pair = None if latents is None else latents.pair.averaged
     save(out, Experience.of(contexts.model), models, pair)
-    manifest = config.data.blocks_path / "manifest.json"
+    manifest = config.data.blocks_path / MANIFEST
     record: dict[str, Any] = {
         "command": command,
         "config": config.model_dump(mode="json"),
@@ -91,27 +100,21 @@ def export(
         "training_files_sha256": list(hashes),
         "training_blocks": len(surfaces.sampler.blocks.counts),
         "data_manifest_sha256": file_sha256(manifest) if manifest.exists() else None,
-        "versions": {"pccbench": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "occupancy": {"clouds": contexts.step, "trained_s": round(contexts.trained_s)},
+        "versions": versions(),
+        "occupancy": {
+            "clouds": contexts.step,
+            "planned_clouds": contexts.clouds,
+            "trained_s": round(contexts.trained_s),
+        },
         **{run.name: _trained(run) for run in (surfaces, latents) if run is not None},
         "parameters": sum(p.numel() for model in (*models, pair) if model is not None for p in model.parameters())
         + contexts.model.hidden.size,
         "macs_per_point": _macs_per_point(models, pair),
-        "trained": True,
+        "trained": is_trained(*((run.step, run.steps) for run in (surfaces, latents) if run is not None)),
         "files_sha256": {weights_path(out).name: file_sha256(weights_path(out))},
     }
-    (out / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+    write_record(out, record)
     return out
-
-
-def _expect_apart(config: TrainingConfig, hashes: tuple[str, ...]) -> None:
-    """No file that is evaluated may be trained on."""
-    folder = config.data.evaluated_path
-    if folder is None:
-        return
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and file_sha256(path) in hashes:
-            raise ConfigError(f"data.evaluated_path: {path} is also a training file; it must not be trained on")
 
 
 def _macs_per_point(models: list[SurfaceModel], pair: LatentPair | None) -> float:
@@ -132,4 +135,10 @@ def _trained(run: Run) -> dict[str, Any]:
         for row in csv.DictReader(file):
             values = {key: float(row[key]) for key in row if row[key] and key.endswith("per_point")}
             last.setdefault(f"{run.kind} {row[run.kind]}", {}).update(values)
-    return {"steps": run.step, "planned_steps": run.steps, "trained_s": round(run.trained_s), "last": last}
+    return {
+        "steps": run.step,
+        "planned_steps": run.steps,
+        "trained_s": round(run.trained_s),
+        "computed": run.computed.choice.record(),
+        "last": last,
+    }

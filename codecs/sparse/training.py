@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import abc
-import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,32 +18,35 @@ from torch import Tensor, nn
 from ..blocks import HELD_OUT, Blocks
 from ..deepcompress.losses import voxel_loss
 from ..training import checkpoint
+from ..training.checkpoint import Identity
+from ..training.divergence import diverging
+from ..training.interruption import Interruption, TrainingInterrupted
 from ..training.ledger import Ledger
+from ..training.precision import Mixed, device_of, measured
 from ..training.schedule import learning_rate_share
 from .config import TrainingConfig, TrainingSection
 from .samples import Sample, Sampler, read_blocks
 from .surface import SurfaceModel
 
-_LEDGER_EVERY = 50
 VALIDATION_SAMPLES = 3
 
 Model = TypeVar("Model", bound=nn.Module)
 Report = Callable[[int, int, dict[str, float]], None]
 
 
-def identity_of(config: TrainingConfig, files_sha256: tuple[str, ...]) -> str:
-    """Hash of what determines a run, so that a checkpoint is resumed by its own run alone.
+def identity_of(config: TrainingConfig, files_sha256: tuple[str, ...]) -> Identity:
+    """What determines a run, so that a checkpoint is resumed by its own run alone.
 
     Lengths and file places are left out: a run may be prolonged, and its data may move.
     """
     record = config.model_dump(mode="json")
-    for key in ("steps", "decay_from", "checkpoint_dir", "checkpoint_s", "validate_every", "threads"):
+    for key in ("steps", "decay_from", "checkpoint_dir", "checkpoint_s", "validate_every", "threads", "device"):
         del record["training"][key]
     for key in ("blocks_path", "evaluated_path"):
         del record["data"][key]
     del record["occupancy"], record["latents"]
-    record["files"] = files_sha256
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    record["training files"] = files_sha256
+    return Identity(record)
 
 
 @dataclass(eq=False)
@@ -65,16 +66,17 @@ class Network(Generic[Model]):
         optimiser = torch.optim.Adam(model.parameters(), learning_rate, betas=(0.9, 0.99), fused=True)
         return cls(model, averaged.requires_grad_(requires_grad=False), optimiser)
 
-    def descend(self, loss: Tensor, learning_rate: float, average: float) -> None:
-        """One step down the gradient."""
+    def descend(self, run: Run, loss: Tensor, learning_rate: float) -> None:
+        """One step of a run down the gradient.
+
+        Raises:
+            DivergedError: loss or gradient is not finite.
+        """
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimiser.step()
+        run.computed.descend(run.name, run.step, loss, self.optimiser, self.model.parameters())
         self.steps += 1
-        decay = min(average, (1 + self.steps) / (10 + self.steps))
+        decay = min(run.training.average, (1 + self.steps) / (10 + self.steps))
         with torch.no_grad():
             for target, value in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
                 target.lerp_(value, 1 - decay)
@@ -102,7 +104,7 @@ class Run(abc.ABC):
     Args:
         training: how it is done.
         steps: of the optimisers.
-        identity: hash of what determines the run.
+        identity: what determines the run.
         sampler: of the training blocks.
         held_out: blocks to validate on, if any.
         networks: what is trained.
@@ -120,7 +122,7 @@ class Run(abc.ABC):
         self,
         training: TrainingSection,
         steps: int,
-        identity: str,
+        identity: Identity,
         sampler: Sampler,
         held_out: Blocks | None,
         networks: Sequence[Network[Any]],
@@ -128,6 +130,8 @@ class Run(abc.ABC):
         self.training, self.steps, self.identity = training, steps, identity
         self.sampler, self.held_out, self.networks = sampler, held_out, networks
         self.step, self.trained_s = 0, 0.0
+        #: How steps are computed; until `run` has measured, in float32.
+        self.mixed: Mixed | None = None
         self._ahead: tuple[int, Future[tuple[int, Sample]]] | None = None
         self._drawer = ThreadPoolExecutor(1)
 
@@ -158,32 +162,65 @@ class Run(abc.ABC):
         state = checkpoint.load(self.path, self.identity)
         if state is None:
             return False
-        for network, saved in zip(self.networks, state["networks"], strict=True):
-            network.load(saved)
-        self.step, self.trained_s = state["step"], state["trained_s"]
+        with checkpoint.taking_up(self.path):
+            self.mixed = Mixed.of_state(state["mixed"])
+            self._move(self.mixed.choice.device)
+            for network, saved in zip(self.networks, state["networks"], strict=True):
+                network.load(saved)
+            self.step, self.trained_s = state["step"], state["trained_s"]
         return True
+
+    @property
+    def computed(self) -> Mixed:
+        """How steps are computed."""
+        if self.mixed is None:
+            self.mixed = Mixed.plain()
+        return self.mixed
+
+    def _move(self, device: str) -> None:
+        for network in self.networks:
+            network.model.to(device)
+            network.averaged.to(device)
 
     def save(self) -> None:
         """Write the checkpoint."""
         networks = [network.state() for network in self.networks]
-        record = {"identity": self.identity, "networks": networks, "step": self.step, "trained_s": self.trained_s}
-        checkpoint.save(self.path, record)
+        state = {"networks": networks, "step": self.step, "trained_s": self.trained_s, "mixed": self.computed.state()}
+        checkpoint.save(self.path, self.identity, state)
 
     def run(self, report: Report | None = None) -> None:
-        """Train to the end of the configuration, from where the run stands."""
+        """Train to the end of the configuration, from where the run stands.
+
+        Raises:
+            TrainingInterrupted: it was asked to stop; the checkpoint is written.
+            DivergedError: loss or gradient is not finite; the last checkpoint stays.
+            OSError: a file cannot be written.
+        """
         torch.set_num_threads(self.training.threads)
         self.training.checkpoint_dir.mkdir(parents=True, exist_ok=True)
+        if self.mixed is None and self.step < self.steps:
+            self.prepare()
+        with Interruption() as stop:
+            self._run(report, stop)
+        self._move("cpu")
+
+    def prepare(self) -> None:
+        """Choose device and precision: float32 on the CPU, unless a run knows better."""
+        self.mixed = Mixed.plain()
+
+    def _run(self, report: Report | None, stop: Interruption) -> None:
         validated = tuple(f"validation_{name}" for name in self.figures)
         columns = ("step", "trained_s", "learning_rate", self.kind, *self.figures, *validated)
-        ledger = Ledger(self.ledger_path, columns, from_step=self.step)
+        ledger = Ledger(self.ledger_path, columns, from_step=self.step, last=self.steps)
         recent: dict[int, list[tuple[float, ...]]] = {}
         started = saved = time.monotonic()
         while self.step < self.steps:
-            kind, figures = self.train_step()
+            with diverging(self.name, self.step, (p for one in self.networks for p in one.model.parameters())):
+                kind, figures = self.train_step()
             now = time.monotonic()
             self.trained_s, started = self.trained_s + now - started, now
             recent.setdefault(kind, []).append(figures)
-            if self.step % _LEDGER_EVERY == 0:
+            if ledger.is_due(self.step):
                 means = {one: np.mean(found, axis=0).tolist() for one, found in sorted(recent.items())}
                 recent = {}
                 for one, mean in means.items():
@@ -194,9 +231,11 @@ class Run(abc.ABC):
                 for one, found in self.validate().items():
                     ledger.add({**self._place(one), **dict(zip(validated, found, strict=True))})
                 started = time.monotonic()
-            if now - saved > self.training.checkpoint_s or self.step == self.steps:
+            if now - saved > self.training.checkpoint_s or self.step == self.steps or stop.asked:
                 self.save()
                 saved = now
+            if stop.asked and self.step < self.steps:
+                raise TrainingInterrupted(f"{self.name}: interrupted at step {self.step} of {self.steps}")
 
     def _place(self, kind: int) -> dict[str, float | int]:
         rate = self.networks[0].optimiser.param_groups[0]["lr"]
@@ -264,6 +303,22 @@ class Trainer(Run):
         shares = np.array([share for network in config.networks for share in network.shares])
         self.shares = shares / shares.sum()
 
+    def prepare(self) -> None:
+        """Choose device and precision, by measuring the costliest network where the configuration leaves it open."""
+        device = device_of(self.training.device)
+        self._move(device)
+        rng = np.random.default_rng([self.training.seed, 0, 2])
+        factor = max(self.factors)
+        sample, model = self.sampler.draw(factor, rng), self.network_of(factor).model
+        share = self._focal_share(factor)
+        self.mixed = measured(
+            self.name,
+            self.training.mixed_precision,
+            device,
+            model,
+            lambda mixed: self._loss(model, sample, factor, share, mixed),
+        )
+
     def network_of(self, factor: int) -> Network[SurfaceModel]:
         """The network of a factor."""
         return next(one for one in self.surfaces if factor in one.model.config.factors)
@@ -278,22 +333,27 @@ class Trainer(Run):
         del rng  # nothing is random here
         network, training = self.network_of(kind), self.training
         loss = self._loss(network.model, sample, kind, self._focal_share(kind))
-        network.descend(loss, training.learning_rate * self.share(training.decay_from), training.average)
+        network.descend(self, loss, training.learning_rate * self.share(training.decay_from))
         return (loss.item(),)
 
     def _focal_share(self, factor: int) -> float:
         largest = max(self.factors)
         return self.config.training.focal_loss.share * (factor - 2) / max(largest - 2, 1)
 
-    def _loss(self, model: SurfaceModel, sample: Sample, factor: int, focal_share: float) -> Tensor:
+    def _loss(
+        self, model: SurfaceModel, sample: Sample, factor: int, focal_share: float, mixed: Mixed | None = None
+    ) -> Tensor:
+        mixed = self.computed if mixed is None else mixed
+        device = mixed.choice.device
         focal = self.config.training.focal_loss
-        logits = model(sample.windows, sample.neighbours, factor)
+        with mixed.autocast():
+            logits = model(sample.windows.to(device), sample.neighbours.to(device), factor).float()
         # A margin that does not count has no weight, and costs no time.
-        rows = sample.weight.nonzero()[:, 0]
+        rows = sample.weight.nonzero()[:, 0].to(device)
         each = voxel_loss(
             logits[rows],
-            sample.targets[rows],
-            torch.full((len(rows),), focal_share),
+            sample.targets.to(device)[rows],
+            torch.full((len(rows),), focal_share, device=device),
             alpha=focal.alpha,
             gamma=focal.gamma,
             focal_scale=focal.scale,

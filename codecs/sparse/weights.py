@@ -70,8 +70,9 @@ def save(
 ) -> None:
     """Write the weights: networks in half precision, contexts and tables as the integers that they are."""
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save as to_bytes
 
+    from ..weights import stable, write_whole
     from .latents import make_conditional
 
     tensors: dict[str, Tensor] = {}
@@ -88,7 +89,7 @@ def save(
     for name, array in integers.items():
         tensors[name] = torch.from_numpy(array.copy())
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, weights_path(folder), metadata=metadata)
+    write_whole(weights_path(folder), stable(to_bytes(tensors, metadata)))
 
 
 @functools.cache

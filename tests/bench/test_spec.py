@@ -126,6 +126,7 @@ def test_every_key_changes_the_yaml():
         "repeats": 7,
         "peak": 511.0,
         "secondary": True,
+        "weights": {"dpcc": "/weights"},
         "allow_untrained": True,
         "keep_streams": True,
     }

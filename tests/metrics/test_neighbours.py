@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pccbench.metrics.neighbours import IndexedCloud, Workers, find_neighbours
+from pccbench.metrics.neighbours import IndexedCloud, find_neighbours
+from pccbench.metrics.workers import Workers
 from pccbench.metrics.order import distinct_points
 
 

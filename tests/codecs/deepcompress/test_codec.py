@@ -10,8 +10,9 @@ from pccbench.codecs import registry
 from pccbench.codecs.base import Rate
 from pccbench.codecs.cloud import PointCloud
 from pccbench.codecs.deepcompress.codec import PRIOR_NUMBERS, Header
-from pccbench.codecs.deepcompress.files import SHIPPED, read_record, weights_sha256
+from pccbench.codecs.deepcompress.files import SHIPPED, weights_sha256
 from pccbench.codecs.errors import BitstreamError, CodecError
+from pccbench.codecs.weights import read_record
 from pccbench.metrics.distortion import distortion
 
 NAMES = ["deepcompress", *(f"deepcompress-{prior}" for prior in PRIOR_NUMBERS)]

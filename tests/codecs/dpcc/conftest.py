@@ -78,6 +78,29 @@ def weights(tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="session")
+def published(tmp_path_factory):
+    """Folder of weights of the published architecture and loss after twelve steps."""
+    import torch
+    import yaml
+
+    from pccbench.codecs.dpcc.train import train
+
+    folder = tmp_path_factory.mktemp("published")
+    write_blocks(folder / "train-000.npz")
+    write_blocks(folder / "held-out-000.npz", count=1, first_seed=9)
+    record = {
+        "data": {"path": str(folder), "min_points": 100, "max_points": 1200},
+        "occupancy": {"clouds": 2, "units": 8},
+        "training": {"epochs": 2, "checkpoint_dir": str(folder / "out")},
+    }
+    (folder / "config.yml").write_text(yaml.safe_dump(record))
+    threads = torch.get_num_threads()
+    out = train(folder / "config.yml", "test")
+    torch.set_num_threads(threads)
+    return out
+
+
 @pytest.fixture
 def record(tmp_path):
     """Of a configuration, as plain values, with blocks to train on."""

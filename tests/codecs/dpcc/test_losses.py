@@ -104,11 +104,9 @@ def test_point_count_loss_is_linear_in_the_mismatch():
     assert float(losses.point_count_loss(counts, [9, 10])) == 6
 
 
-def test_latent_coordinates_and_normals():
+def test_latent_coordinates():
     truth = torch.tensor([[0.0, 0, 0], [1, 1, 1]])
     assert float(losses.latent_coordinate_loss(truth, truth + 2)) == 4
-    assert float(losses.normal_loss(truth, truth[[1, 1]], torch.tensor([1, 1]))) == 0
-    assert float(losses.normal_loss(truth, truth[[1, 1]], torch.tensor([0, 1]))) == pytest.approx(0.5)
 
 
 def test_the_total_is_the_sum_of_its_parts():

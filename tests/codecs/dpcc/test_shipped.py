@@ -7,8 +7,9 @@ import pytest
 
 from pccbench.codecs.conformance import surface_cloud
 from pccbench.codecs.dpcc.codec import DpccCodec
-from pccbench.codecs.dpcc.files import SHIPPED, model_path, read_record
+from pccbench.codecs.dpcc.files import SHIPPED, model_path
 from pccbench.codecs.registry import codec_class
+from pccbench.codecs.weights import read_record
 from pccbench.metrics.distortion import distortion
 
 
@@ -20,6 +21,23 @@ def test_the_record_is_of_these_weights():
     assert card.trained
     assert card.parameters == record["parameters"] == 270_507
     assert card.training_files_sha256
+
+
+def test_the_rates_of_the_shipped_weights_keep_their_names_and_parameters():
+    """Keys of stored rows hold them: other parameters would make rows of earlier runs stale."""
+    found = [(rate.name, *rate.parameters.values()) for rate in DpccCodec().rates()]
+    assert found == [
+        ("r01", 1, 1.2, 0.0),
+        ("r02", 2, 1.0, 0.0),
+        ("r03", 8, 1.8, 0.3),
+        ("r04", 8, 1.44, 0.3),
+        ("r05", 8, 1.44, 0.06),
+        ("r06", 8, 1.08, 0.3),
+        ("r07", 8, 1.08, 0.12),
+        ("r08", 8, 1.08, 0.0),
+        ("r09", 8, 0.72, 0.0),
+    ]
+    assert list(DpccCodec().rates()[0].parameters) == ["point", "grid_share", "towards_zero"]
 
 
 def test_rates_rise_and_the_cloud_comes_closer():

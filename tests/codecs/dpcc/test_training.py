@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from pccbench.codecs.dpcc.config import ConfigError, TrainingConfig
-from pccbench.codecs.dpcc.dataset import file_sha256, read_dataset, scan, turned
+from pccbench.codecs.dpcc.dataset import read_dataset, scan, turned
 from pccbench.codecs.dpcc.model import PointModel
-from pccbench.codecs.dpcc.train import last_figures
 from pccbench.codecs.dpcc.training import Trainer, columns
 from pccbench.codecs.errors import CloudError
 from pccbench.codecs.training.checkpoint import CheckpointError
+from pccbench.codecs.training.record import last_figures
+from pccbench.codecs.weights import file_sha256
 
 
 def trainer(record):
@@ -46,7 +47,7 @@ def test_a_checkpoint_is_resumed_by_its_own_run_alone(record):
     first = trainer(record)
     first.run(until_step=1)
     record["loss"]["density"] = 0.7
-    with pytest.raises(CheckpointError, match="another configuration"):
+    with pytest.raises(CheckpointError, match="another configuration .loss.density was 0.1, is 0.7"):
         trainer(record).resume()
 
 

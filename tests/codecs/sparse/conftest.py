@@ -49,7 +49,12 @@ def make_config(tmp_path_factory):
                     "encoder": 4,
                     **(latents or {}),
                 },
-                "training": {"checkpoint_dir": str(folder), "steps": 4, **training},
+                "training": {
+                    "checkpoint_dir": str(folder),
+                    "steps": 4,
+                    "mixed_precision": "float32",
+                    **training,
+                },
             }
         )
 

@@ -9,8 +9,9 @@ import torch
 
 from pccbench.codecs.deepcompress.decision import THRESHOLDS
 from pccbench.codecs.octree.occupancy import keys_of, points_of
-from pccbench.codecs.sparse.completion import CERTAIN, candidates_of, cells_touched, stages_of
+from pccbench.codecs.sparse.completion import CERTAIN, candidates_of, cells_touched
 from pccbench.codecs.sparse.exact import ExactSurface
+from pccbench.codecs.sparse.header import stages_of
 from pccbench.codecs.sparse.neighbours import neighbours_of, windows_of
 from pccbench.codecs.sparse.surface import SurfaceConfig, SurfaceModel, child_offsets
 
