@@ -85,7 +85,7 @@ class _Locator(_CacheLocator):
 
 
 class _Implementation(CompileResultCacheImpl):
-    _locator_classes = (_Locator,)
+    _locator_classes = [_Locator]  # noqa: RUF012  # numba's own form
 
 
 class _MachineCodeCache(FunctionCache):

@@ -41,7 +41,7 @@ _BROAD = ("/", "/home", "/root", "/tmp", "/var/tmp", "/dev/shm", "/data", "/mnt"
 #: What beside a codec's file is readable.
 _OWN_SUFFIXES = frozenset(".py .pyc .so .pyd .pt .pth .ckpt .safetensors .onnx .json .yaml .yml .toml .cfg".split())
 #: Parts of the package that workers import.
-_PACKAGE_PARTS = ("__init__.py", "_version.py", "py.typed", "bench", "codecs", "metrics", "reports")
+_PACKAGE_PARTS = ("__init__.py", "_jit.py", "_version.py", "py.typed", "bench", "codecs", "metrics", "reports")
 #: So deep, folders with something hidden in them are looked through; deeper, they are left out.
 _DEEPEST = 12
 #: So many files and folders around a codec's file are looked at.
@@ -118,6 +118,8 @@ def readable(spec: CodecSpec, hidden: Iterable[Path]) -> tuple[list[str], list[s
         found += _carved(package / part, secrets, listed)
     for source in _sources(spec):
         found += _beside(source, secrets, listed)
+    if spec.weights is not None:
+        found += _own(Path(spec.weights).resolve(), secrets, listed)
     return list(dict.fromkeys(found)), list(dict.fromkeys(listed))
 
 
@@ -188,10 +190,14 @@ def _beside(source: Path, secrets: list[Path], listed: list[str]) -> Iterator[st
     folder = source.resolve().parent
     yield str(source.resolve())
     if source.name == "__init__.py":
-        # It is the codec's wherever it lies; what is hidden inside it stays hidden.
-        yield from _carved(folder, [secret for secret in secrets if folder in secret.parents], listed)
+        yield from _own(folder, secrets, listed)
     else:
         yield from _code_in(folder, secrets, listed)
+
+
+def _own(folder: Path, secrets: list[Path], listed: list[str]) -> Iterator[str]:
+    """A folder that is the codec's wherever it lies; what is hidden inside it stays hidden."""
+    yield from _carved(folder, [secret for secret in secrets if folder in secret.parents], listed)
 
 
 def _code_in(folder: Path, secrets: list[Path], listed: list[str]) -> Iterator[str]:

@@ -286,7 +286,8 @@ def _check_card(bench: _Bench) -> None:
     counts: dict[str, tuple[type, ...]] = {"parameters": (int,), "macs_per_point": (int, float)}
     for name, kinds in counts.items():
         value = getattr(card, name)  # anything: a codec's author may have written nonsense
-        is_count = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+        is_number = isinstance(value, kinds) and not isinstance(value, bool)
+        is_count = is_number and math.isfinite(value) and value >= 0
         _expect(value is None or is_count, f"the card's {name} is {_shown(value)}, expected a number or None")
     _expect(isinstance(card.trained, bool), f"the card's trained is {_shown(card.trained)}, expected True or False")
     hashes = card.training_files_sha256

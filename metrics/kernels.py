@@ -23,10 +23,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 # Whoever changes one of these touches this file, too, for the cache's sake.
+from .._jit import njit
 from .ties import FIRST_NEIGHBOURS, MORE_NEIGHBOURS, MOST_TIES, RELATIVE_TIE_TOLERANCE, TIE_TOLERANCE_SQ
 
 #: Coordinates, in voxel sides, lie in [-VOXEL_LIMIT, VOXEL_LIMIT): three of a block's fit in one 63-bit key.
@@ -170,7 +171,7 @@ _lowest_bit: Any = _lowest_bit_of
 # Candidates: from the points near a query to its neighbours.
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _square(qx: Any, qy: Any, qz: Any, points: Any, i: Any) -> Any:
     """Squared distance; differences round to float32 before they are squared in double, as pc_error's do."""
     dx = np.float64(qx - points[i, 0])
@@ -179,7 +180,7 @@ def _square(qx: Any, qy: Any, qz: Any, points: Any, i: Any) -> Any:
     return dx * dx + dy * dy + dz * dz
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _settle(squares: Any, places: Any, count: Any, limit: Any) -> Any:
     """Apply pc_error's rules to the candidates of one query: `count` squared distances and places.
 
@@ -217,18 +218,18 @@ def _settle(squares: Any, places: Any, count: Any, limit: Any) -> Any:
 # Grid: binning.
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _bit_of(x: Any, y: Any, z: Any) -> Any:
     return np.uint64(((x & 3) << 4) | ((y & 3) << 2) | (z & 3))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _rank_of(word: Any, bit: Any) -> Any:
     """Set bits of `word` below the single bit `bit`."""
     return np.int32(_popcount(word & (bit - _ONE)))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _block_key(x: Any, y: Any, z: Any) -> Any:
     return (
         (np.uint64(x + _BIAS) << np.uint64(2 * _AXIS_BITS))
@@ -237,7 +238,7 @@ def _block_key(x: Any, y: Any, z: Any) -> Any:
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _shift_of(slots: Any) -> Any:
     """64 - log2(len(slots)): how far to shift a hash to get a slot."""
     size, shift = len(slots), 64
@@ -247,7 +248,7 @@ def _shift_of(slots: Any) -> Any:
     return np.uint64(shift)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _find_block(key: Any, keys: Any, slots: Any, shift: Any) -> Any:
     """Number of the block with this key, or -1."""
     slot = np.int64((key * _HASH_MULTIPLIER) >> shift)
@@ -258,7 +259,7 @@ def _find_block(key: Any, keys: Any, slots: Any, shift: Any) -> Any:
         slot = (slot + 1) & (len(slots) - 1)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _enter_block(key: Any, block: Any, slots: Any, shift: Any) -> None:
     slot = np.int64((key * _HASH_MULTIPLIER) >> shift)
     while slots[slot] >= 0:
@@ -266,7 +267,7 @@ def _enter_block(key: Any, block: Any, slots: Any, shift: Any) -> None:
     slots[slot] = block
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _bin_some(
     points: Any,
     begin: Any,
@@ -308,7 +309,7 @@ def _bin_some(
     return len(points), count
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def bin_blocks(points: Any, inverse_side: Any) -> Any:
     """Find the blocks of (n, 3) points in lexicographic order.
 
@@ -341,7 +342,7 @@ def bin_blocks(points: Any, inverse_side: Any) -> Any:
         capacity *= 2
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def number_members(masks: Any) -> Any:
     """Number of the first member of each mask, when all set bits are numbered one after the other; (len + 1,)."""
     first = np.zeros(len(masks) + 1, np.int32)
@@ -350,7 +351,7 @@ def number_members(masks: Any) -> Any:
     return first
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def fill_bricks(block_of: Any, bits_of: Any, masks: Any, bricks: Any) -> Any:
     """Occupancy of all bricks; `block_of` becomes the brick of each point."""
     occupancy = np.zeros(bricks[-1], np.uint64)
@@ -362,7 +363,7 @@ def fill_bricks(block_of: Any, bits_of: Any, masks: Any, bricks: Any) -> Any:
     return occupancy
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def rank_points(brick_of: Any, bits_of: Any, occupancy: Any, voxels: Any) -> Any:
     """First point of each voxel, and the number of each point; the points of a voxel keep their order."""
     n = len(brick_of)
@@ -390,7 +391,7 @@ def rank_points(brick_of: Any, bits_of: Any, occupancy: Any, voxels: Any) -> Any
 # Grid: searches.
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _blocks_around(key: Any, grid: Any, shift: Any, blocks: Any) -> None:
     x = np.int64(key >> np.uint64(2 * _AXIS_BITS)) - _BIAS
     y = np.int64((key >> np.uint64(_AXIS_BITS)) & _AXIS_MASK) - _BIAS
@@ -400,7 +401,7 @@ def _blocks_around(key: Any, grid: Any, shift: Any, blocks: Any) -> None:
         blocks[neighbour] = _find_block(_block_key(x + i, y + j, z + k), grid.keys, grid.slots, shift)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _bricks_around(place: Any, blocks: Any, grid: Any, words: Any, bases: Any) -> None:
     """Occupancy and first voxel of the 27 bricks around the one at `place` in the middle one of 27 blocks."""
     neighbour = 0
@@ -418,7 +419,7 @@ def _bricks_around(place: Any, blocks: Any, grid: Any, words: Any, bases: Any) -
                 neighbour += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def search_voxels(queries: Any, low: Any, high: Any, grid: Any, shells: Any, results: Any) -> Any:
     """Nearest points of all queries in the query blocks `low` to `high`, points being voxels of side 1 in both grids.
 
@@ -477,7 +478,7 @@ def search_voxels(queries: Any, low: Any, high: Any, grid: Any, shells: Any, res
     return ties[:n_ties], left_open[:n_open]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _gather(words: Any, bases: Any, grid: Any, points: Any, near: Any, numbers: Any) -> Any:
     """Copy the integer points of 27 bricks and their numbers; returns how many, or -1 where there is no room."""
     count = 0
@@ -495,7 +496,7 @@ def _gather(words: Any, bases: Any, grid: Any, points: Any, near: Any, numbers: 
     return count
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _measure_near(x: Any, y: Any, z: Any, factor: Any, near: Any, count: Any, squares: Any) -> Any:
     """Squared distances of the first `count` points, times `factor` along each axis, to (x, y, z); the least of them.
 
@@ -512,7 +513,7 @@ def _measure_near(x: Any, y: Any, z: Any, factor: Any, near: Any, count: Any, sq
     return least
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def search_sparse(queries: Any, low: Any, high: Any, grid: Any, points: Any, results: Any) -> Any:
     """As `search_voxels`, among integer points whose voxels are wider than 1: a few for each brick of the queries.
 
@@ -602,7 +603,7 @@ def search_sparse(queries: Any, low: Any, high: Any, grid: Any, points: Any, res
     return ties[:n_ties], left_open[:n_open]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def search_near(queries: Any, todo: Any, grid: Any, points: Any, shells: Any, reach_sq: Any, results: Any) -> Any:
     """Neighbours of the rows `todo` of (n, 3) queries among those of (m, 3) stored points within 4 voxel sides.
 
@@ -688,7 +689,7 @@ def search_near(queries: Any, todo: Any, grid: Any, points: Any, shells: Any, re
     return ties[:n_ties], left_open[:n_open]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _gap_sq(step: Any, below: Any, above: Any, side: Any) -> Any:
     """Squared distance along an axis to the brick `step` away, given those to the low and high face of one's own."""
     if step == 0:
@@ -697,7 +698,7 @@ def _gap_sq(step: Any, below: Any, above: Any, side: Any) -> Any:
     return gap * gap
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def search_far(queries: Any, todo: Any, grid: Any, points: Any, rings: Any, reach_sq: Any, results: Any) -> Any:
     """As `search_near`, by going over whole bricks, up to `rings` of them away."""
     shift = _shift_of(grid.slots)
@@ -783,7 +784,7 @@ def search_far(queries: Any, todo: Any, grid: Any, points: Any, rings: Any, reac
 # Tree: building.
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _swap_to_front(points: Any, order: Any, axis: Any, node: Any, begin: Any, end: Any, cut: Any) -> Any:
     """Move the points below `cut` to the front of a range; returns where the others begin.
 
@@ -803,7 +804,7 @@ def _swap_to_front(points: Any, order: Any, axis: Any, node: Any, begin: Any, en
         right -= 1
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _spread(points: Any, order: Any, axis: Any, begin: Any, end: Any) -> Any:
     low = high = points[order[begin], axis]
     for i in range(begin + 1, end):
@@ -812,7 +813,7 @@ def _spread(points: Any, order: Any, axis: Any, begin: Any, end: Any) -> Any:
     return low, high
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _split(points: Any, order: Any, begin: Any, end: Any, box: Any) -> Any:
     """Divide a node's points at the middle of its longest side; returns the axis, the cut and where it falls."""
     longest = max(box[1, 0] - box[0, 0], box[1, 1] - box[0, 1], box[1, 2] - box[0, 2])
@@ -831,7 +832,7 @@ def _split(points: Any, order: Any, begin: Any, end: Any, box: Any) -> Any:
     return axis, cut, below if below > middle else (above if above < middle else middle)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def build_nodes(
     points: Any, order: Any, root: Any, base: Any, begin: Any, end: Any, root_box: Any, stop: Any,
     pending: Any, boxes: Any, axes: Any, lows: Any, highs: Any, firsts: Any, seconds: Any,
@@ -889,7 +890,7 @@ def build_nodes(
 # Tree: searches.
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _descend(q: Any, node: Any, top: Any, tree: Any, stack: Any, bounds: Any) -> Any:
     """Go down from a node to the leaf nearest to `q`, putting the children passed by on the stack."""
     while tree.axis[node] >= 0:
@@ -911,7 +912,7 @@ def _descend(q: Any, node: Any, top: Any, tree: Any, stack: Any, bounds: Any) ->
     return node, top
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _nearest_k(q: Any, k: Any, tree: Any, stack: Any, bounds: Any, squares: Any, rows: Any) -> Any:
     """The `k` nearest points in the order of nanoflann: of equal distances, the ones met first, in that order."""
     count = np.int64(0)
@@ -944,7 +945,7 @@ def _nearest_k(q: Any, k: Any, tree: Any, stack: Any, bounds: Any, squares: Any,
     return count
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _as_pc_error(q: Any, tree: Any, stack: Any, bounds: Any, squares: Any, rows: Any) -> Any:
     """Ask for more and more neighbours as pc_error does; returns the run of neighbours and how many tie exactly."""
     asked = FIRST_NEIGHBOURS
@@ -963,7 +964,7 @@ def _as_pc_error(q: Any, tree: Any, stack: Any, bounds: Any, squares: Any, rows:
     return run, exact
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def search_tree(queries: Any, todo: Any, tree: Any, numbers: Any, reach_sq: Any, results: Any) -> Any:
     """Neighbours of the rows `todo` of (n, 3) queries, always found; `numbers` are those of the tree's points.
 
@@ -1021,7 +1022,7 @@ def search_tree(queries: Any, todo: Any, tree: Any, numbers: Any, reach_sq: Any,
     return ties[:n_ties]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def nearest_spacings(tree: Tree, begin: int, end: int) -> Any:
     """Squared distances of the tree's points `begin` to `end` to their nearest other; infinite for a lone point."""
     squares, rows = np.empty(2), np.empty(2, np.int32)

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from .._jit import njit
 from .coordinates import Coordinates
 from .errors import MetricError
 from .grid import bound_shells, choose_grid, distance_shells
@@ -45,7 +45,7 @@ _RINGS = (2, 8)
 _RING_SHARE = 8.0
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _inspect(points: Any) -> Any:
     """Whether all coordinates are finite, whether all are integers, and the bounds of each axis, (2, 3)."""
     finite, integer = True, True
@@ -62,7 +62,7 @@ def _inspect(points: Any) -> Any:
     return finite, integer, bounds
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _place(points: Any, order: Any, rank: Any) -> Any:
     """Points and row numbers in storage order, from lexicographic order."""
     stored = np.empty((len(order), 3), np.float32)
@@ -76,7 +76,7 @@ def _place(points: Any, order: Any, rank: Any) -> Any:
     return stored, rows
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def gather_rows(column: Any, rows: Any) -> Any:
     """Rows of an (n, 3) float32 array; many times as fast as numpy's indexing."""
     gathered = np.empty((len(rows), 3), np.float32)

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from .._jit import njit
 
 #: Bits a pass of the radix sort; 2048 counters stay in the first-level cache.
 _DIGIT_BITS = 11
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _is_increasing(points: Any) -> Any:
     """Whether rows are in strictly increasing lexicographic order: sorted already, and without repeats."""
     for i in range(1, len(points)):
@@ -29,7 +30,7 @@ def _is_increasing(points: Any) -> Any:
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _sort_words(words: Any, low: Any, high: Any) -> Any:
     """Stable radix sort of uint64 words by their bits `low` to `high`."""
     n = len(words)
@@ -51,7 +52,7 @@ def _sort_words(words: Any, low: Any, high: Any) -> Any:
     return words
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _ordered_columns(points: Any) -> Any:
     """Coordinates of each axis as uint32 above the axis' smallest, in the same order; and their bit widths."""
     n = len(points)
@@ -77,7 +78,7 @@ def _ordered_columns(points: Any) -> Any:
     return columns, widths
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _integer_columns(points: Any) -> Any:
     """As `_ordered_columns` for points whose coordinates are all integers: far fewer bits to sort."""
     n = len(points)
@@ -97,7 +98,7 @@ def _integer_columns(points: Any) -> Any:
     return columns, widths
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _argsort(columns: Any, widths: Any) -> Any:
     """Stable order of points by (x, y, z)."""
     n = columns.shape[1]
@@ -133,7 +134,7 @@ def _argsort(columns: Any, widths: Any) -> Any:
     return order
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _gather_distinct(points: Any, order: Any) -> Any:
     """The points in order, and the order, both without points equal to their predecessor."""
     kept = np.empty(len(order), np.int32)

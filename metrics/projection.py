@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from .._jit import njit
 from .neighbours import IndexedCloud, Neighbours
 from .workers import Workers
 
@@ -23,7 +23,7 @@ from .workers import Workers
 _CHUNK = 16384
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _add_normals(normals: Any, rank: Any, start: Any, exact: Any, numbers: Any, sums: Any, counts: Any) -> Any:
     """Add the normal of each point, in lexicographic order, to the normals of its nearest neighbours."""
     for i in range(len(rank)):
@@ -36,7 +36,7 @@ def _add_normals(normals: Any, rank: Any, start: Any, exact: Any, numbers: Any, 
             counts[number] += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _divide_normals(normals: Any, start: Any, exact: Any, numbers: Any, sums: Any, counts: Any) -> Any:
     """Make means of the sums; points that were nobody's neighbour take the mean normal of their own."""
     for i in range(len(counts)):
@@ -74,7 +74,7 @@ class DecodedNormals:
         return self._sums
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _sum_distances(distance_sq: Any) -> Any:
     total = most = distances = 0.0
     for square in distance_sq:
@@ -84,7 +84,7 @@ def _sum_distances(distance_sq: Any) -> Any:
     return total, most, distances
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _sum_projections(
     begin: Any, end: Any, points: Any, stored: Any, normals: Any, start: Any, run: Any, numbers: Any
 ) -> Any:

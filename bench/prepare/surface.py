@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from ..._jit import njit
 
 Floats = npt.NDArray[np.float64]
 
 
-@njit(cache=True)
+@njit()
 def _draw(corners: Floats, rng: np.random.Generator) -> tuple[float, float, float]:
     """A point of a triangle, evenly distributed: the square root makes up for the narrowing towards a corner."""
     u, v = math.sqrt(rng.random()), rng.random()
@@ -23,7 +24,7 @@ def _draw(corners: Floats, rng: np.random.Generator) -> tuple[float, float, floa
     )
 
 
-@njit(cache=True)
+@njit()
 def sample_points(corners: Floats, shares: npt.NDArray[np.int64], rng: np.random.Generator) -> Floats:
     """`shares[f]` points on triangle f, (sum of shares, 3)."""
     out = np.empty((shares.sum(), 3))
@@ -35,7 +36,7 @@ def sample_points(corners: Floats, shares: npt.NDArray[np.int64], rng: np.random
     return out
 
 
-@njit(cache=True)
+@njit()
 def mark(  # numba takes no keywords
     grid: npt.NDArray[np.uint64],
     corners: Floats,
@@ -75,7 +76,7 @@ def mark(  # numba takes no keywords
             grid[i, j, k >> 6] |= np.uint64(1) << np.uint64(k & 63)
 
 
-@njit(cache=True)
+@njit()
 def marked(grid: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
     """Voxels whose bit is set, (n, 3), z fastest."""
     n = 0
@@ -103,7 +104,7 @@ def marked(grid: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
     return out
 
 
-@njit(cache=True)
+@njit()
 def nearest(places: Floats, points: Floats) -> npt.NDArray[np.int64]:
     """Row of `places` (k, 3) nearest to each of `points` (n, 3), for a few hundred places."""
     out = np.empty(len(points), np.int64)

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from ..._jit import njit
 from ...metrics.workers import Workers
 from .cells import BLOCK_CELLS, CELL_SIDE, CELL_VOXELS, Cells, keys_of, morton_of_raster, voxel_offsets
 
@@ -79,7 +79,7 @@ def levels_of(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     return np.searchsorted(THRESHOLDS, logits.reshape(-1), side="right").astype(np.uint8).reshape(logits.shape)
 
 
-@njit(cache=True)
+@njit()
 def _fill(  # type: ignore[no-untyped-def]  # a kernel takes arrays one by one
     row, neighbours, levels, ranks, firsts, raster, level_window, point_window
 ):
@@ -105,7 +105,7 @@ def _fill(  # type: ignore[no-untyped-def]  # a kernel takes arrays one by one
                     point_window[place] = firsts[other] + rank if rank != _EMPTY else -1
 
 
-@njit(cache=True)
+@njit()
 def _error(k, point, shells, normals):  # type: ignore[no-untyped-def]
     """Squared length of step k, or of its part along the normal of an input point where there are normals."""
     _, square, vectors = shells
@@ -117,7 +117,7 @@ def _error(k, point, shells, normals):  # type: ignore[no-untyped-def]
     return along * along
 
 
-@njit(cache=True)
+@njit()
 def _add_from_input(  # type: ignore[no-untyped-def]  # a kernel takes arrays one by one
     place, point, level_window, shells, normals, far_sq, costs
 ):
@@ -137,7 +137,7 @@ def _add_from_input(  # type: ignore[no-untyped-def]  # a kernel takes arrays on
         costs[threshold] += far_sq
 
 
-@njit(cache=True)
+@njit()
 def _error_to_input(place, point_window, shells, normals, far_sq):  # type: ignore[no-untyped-def]
     """Error of a voxel to the nearest point."""
     flat = shells[0]
@@ -148,7 +148,7 @@ def _error_to_input(place, point_window, shells, normals, far_sq):  # type: igno
     return np.float32(far_sq)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _measure(  # type: ignore[no-untyped-def]  # a kernel takes arrays one by one
     rows, where, voxels, block, shells, normals, far_sq, costs
 ):

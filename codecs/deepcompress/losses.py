@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from ..._jit import njit
 
-@njit(cache=True)
+
+@njit()
 def _voxel_kernel(  # type: ignore[no-untyped-def]  # a kernel takes arrays one by one
     logits, occupied, focal_share, alpha, gamma, scale, loss, grad
 ):

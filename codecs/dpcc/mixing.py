@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from ..._jit import njit
 
 
 def mixed(
@@ -35,7 +36,7 @@ def mixed(
     return _mixed(np.ascontiguousarray(scores), exponentials, float(1 << step_bits), float(1 << bits), directions)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _mixed(scores: Any, exponentials: Any, steps: float, parts: float, directions: Any) -> Any:
     rows, width = scores.shape
     last = len(exponentials) - 1

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from ..._jit import njit
 
 Points = npt.NDArray[np.floating[Any]]
 
@@ -64,7 +65,7 @@ def farthest(points: Points, offsets: npt.NDArray[np.int64], counts: npt.NDArray
     return _farthest(np.ascontiguousarray(points, np.float64), offsets, counts)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _farthest(points: Any, offsets: Any, counts: Any) -> Any:
     out = np.empty(counts.sum(), np.int64)
     place = 0

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from ..._jit import njit
 
 #: Fields of the state.
 LOW, HIGH, CODE, POSITION = 0, 1, 2, 3
@@ -53,13 +54,13 @@ def finish(state: npt.NDArray[np.int64], out: npt.NDArray[np.uint8]) -> bytes:
     return bytes(data)
 
 
-@njit(cache=True)
+@njit()
 def overrun(state: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]) -> bool:
     """Whether the decoder has read further than any stream that an encoder makes."""
     return state[POSITION] > data.shape[0] + _BYTES + MAX_TRIMMED_BYTES
 
 
-@njit(cache=True)
+@njit()
 def encode(state: npt.NDArray[np.int64], out: npt.NDArray[np.uint8], bit: int, one: int) -> None:
     """Write `bit`, whose probability of being 1 is `one` / 2**16, with 0 < `one` < 2**16."""
     low, high = state[LOW], state[HIGH]
@@ -76,7 +77,7 @@ def encode(state: npt.NDArray[np.int64], out: npt.NDArray[np.uint8], bit: int, o
     state[LOW], state[HIGH] = low, high
 
 
-@njit(cache=True)
+@njit()
 def decode(state: npt.NDArray[np.int64], data: npt.NDArray[np.uint8], one: int) -> int:
     """Read the bit that was written with the same `one`."""
     low, high, code = state[LOW], state[HIGH], state[CODE]
@@ -98,14 +99,14 @@ def decode(state: npt.NDArray[np.int64], data: npt.NDArray[np.uint8], one: int) 
     return bit
 
 
-@njit(cache=True)
+@njit()
 def encode_raw(state: npt.NDArray[np.int64], out: npt.NDArray[np.uint8], value: int, bits: int) -> None:
     """Write the low `bits` bits of `value`, high first, without a model."""
     for shift in range(bits - 1, -1, -1):
         encode(state, out, (value >> shift) & 1, 1 << 15)
 
 
-@njit(cache=True)
+@njit()
 def decode_raw(state: npt.NDArray[np.int64], data: npt.NDArray[np.uint8], bits: int) -> int:
     """Read what `encode_raw` wrote."""
     value = np.int64(0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from ..._jit import njit
 from ..errors import CloudError
 
 #: One reference of three bytes gives at most 264 bytes, so no honest stream grows more than this.
@@ -27,7 +27,7 @@ def decompress(data: bytes, n_bytes: int) -> bytes:
     return out.tobytes()
 
 
-@njit(cache=True)
+@njit()
 def _decompress(data: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> int:  # pragma: no cover
     """Fill `out`; bytes written, or -1 when the stream reads or writes outside its bounds."""
     read = np.int64(0)

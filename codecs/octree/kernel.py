@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from ..._jit import njit
 from ..entropy.binary import decode, decode_raw, encode, encode_raw, overrun
 from ..entropy.logistic import NAT, PROBABILITY_ONE, STRETCH_LIMIT, logistic_tables
 
@@ -95,7 +95,7 @@ def new_model(table_bits: int) -> Model:
     )
 
 
-@njit(cache=True)
+@njit()
 def _hash(a: int, b: int) -> int:
     x = (a * np.int64(0x2545F491) + b * np.int64(0x9E3779B1)) & np.int64(0x7FFFFFFFFFFF)
     x ^= x >> 23
@@ -103,12 +103,12 @@ def _hash(a: int, b: int) -> int:
     return x ^ (x >> 19)
 
 
-@njit(cache=True)
+@njit()
 def _clamp(value: int, limit: int) -> int:
     return min(max(value, -limit), limit)
 
 
-@njit(cache=True)
+@njit()
 def _population(bits: int) -> int:
     count = 0
     while bits:
@@ -117,7 +117,7 @@ def _population(bits: int) -> int:
     return count
 
 
-@njit(cache=True)
+@njit()
 def _nudge(table: npt.NDArray[np.uint32], slot: int, bit: int, rates: npt.NDArray[np.int32]) -> None:
     """Move one probability towards `bit`, the less the more it has seen."""
     entry = np.int64(table[slot])
@@ -128,7 +128,7 @@ def _nudge(table: npt.NDArray[np.uint32], slot: int, bit: int, rates: npt.NDArra
     table[slot] = probability << _COUNT_BITS | min(count + 1, _COUNT_LIMIT)
 
 
-@njit(cache=True)
+@njit()
 def _predict(model: Model, parity: int, found: int, fine: int, coarse: int) -> int:
     """Probability of a 1, 16 bits, from `model.contexts` and three small selectors."""
     mask = np.int64(model.tables.shape[1] - 1)
@@ -164,7 +164,7 @@ def _predict(model: Model, parity: int, found: int, fine: int, coarse: int) -> i
     return min(max(probability, 24), PROBABILITY_ONE - 24)
 
 
-@njit(cache=True)
+@njit()
 def _learn(model: Model, parity: int, bit: int) -> None:
     """Adapt all that took part in the last prediction to its outcome."""
     target = PROBABILITY_ONE if bit else 0
@@ -181,7 +181,7 @@ def _learn(model: Model, parity: int, bit: int) -> None:
         _nudge(model.tables[k], model.slots[k], bit, model.rates)
 
 
-@njit(cache=True)
+@njit()
 def _rows(nodes: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Keys (z << 21 | y) of the rows of sorted nodes, and where each begins, with the end at last."""
     count = 0
@@ -200,7 +200,7 @@ def _rows(nodes: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDAr
     return keys, starts
 
 
-@njit(cache=True)
+@njit()
 def _gather_row(
     nodes: npt.NDArray[np.int64],
     keys: npt.NDArray[np.int64],
@@ -241,7 +241,7 @@ def _gather_row(
                     neighbours[i, 3 * q + dx] = nowhere
 
 
-@njit(cache=True)
+@njit()
 def _longest_row(starts: npt.NDArray[np.int64]) -> int:
     longest = 0
     for row in range(starts.shape[0] - 1):
@@ -249,14 +249,14 @@ def _longest_row(starts: npt.NDArray[np.int64]) -> int:
     return longest
 
 
-@njit(cache=True)
+@njit()
 def _fine_row(words: npt.NDArray[np.int64], z: int, y: int) -> int:
     """Six children in a row of three nodes: z and y count child rows from the lower neighbour's first."""
     pairs = (words[3 * (z >> 1) + (y >> 1)] >> (4 * (z & 1) + 2 * (y & 1))) & 0x030303
     return (pairs | pairs >> 6 | pairs >> 12) & 63
 
 
-@njit(cache=True)
+@njit()
 def code_level(
     decoding: bool,
     level: int,
@@ -441,7 +441,7 @@ def code_level(
     return OK, children[:child_count], bits
 
 
-@njit(cache=True)
+@njit()
 def code_direct(
     decoding: bool,
     remaining: int,
@@ -522,7 +522,7 @@ def code_direct(
     return OK, direct, points[:point_count]
 
 
-@njit(cache=True)
+@njit()
 def _code_bit(
     decoding: bool,
     bit: int,
@@ -546,7 +546,7 @@ def _code_bit(
     return bit
 
 
-@njit(cache=True)
+@njit()
 def code_multiplicities(
     decoding: bool,
     counts: npt.NDArray[np.int64],

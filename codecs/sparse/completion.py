@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from ..._jit import njit
 from ..deepcompress.cells import CELL_SIDE, CELL_VOXELS, cells_of, keys_of, morton_of_raster, voxel_offsets
 from ..deepcompress.decision import THRESHOLDS
 from ..deepcompress.upsampler import at_positions
@@ -122,7 +122,7 @@ def candidates_of(
     return Candidates(positions, levels)
 
 
-@njit(cache=True)
+@njit()
 def _count(levels, least):  # type: ignore[no-untyped-def]
     """Number of the voxels above the level of their cell."""
     total = 0
@@ -131,7 +131,7 @@ def _count(levels, least):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True)
+@njit()
 def _collect(positions, levels, least, offsets):  # type: ignore[no-untyped-def]
     """Coordinates of the voxels above the level of their cell."""
     points = np.empty((_count(levels, least), 3), np.int32)
@@ -145,7 +145,7 @@ def _collect(positions, levels, least, offsets):  # type: ignore[no-untyped-def]
     return points
 
 
-@njit(cache=True)
+@njit()
 def _likeliest(logits, factor, corner, limit):  # type: ignore[no-untyped-def]
     """The child with the largest logit, of those inside the grid."""
     best = -1
@@ -156,7 +156,7 @@ def _likeliest(logits, factor, corner, limit):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _scatter(  # type: ignore[no-untyped-def]  # a kernel takes arrays one by one
     keys, logits, factor, limit, cell_keys, morton, levels
 ):

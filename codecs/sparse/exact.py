@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from numba import njit
 from torch import nn
 
+from ..._jit import njit
 from ...metrics.workers import Workers
 from ..entropy.exact import FLOAT32_LIMIT, float32_is_whole
 from ..threads import one_torch_thread
@@ -211,10 +211,10 @@ def gathered(seen: npt.NDArray[Any], rows: npt.NDArray[np.integer[Any]], scale: 
 
 
 #: What a kernel may do to be fast: nothing that changes a number.
-_kernel = njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+_kernel = njit(nogil=True, fastmath={"nnan", "nsz"})
 
 
-@njit(cache=True, nogil=True, fastmath=True)  # no operation here can round
+@njit(nogil=True, fastmath=True)  # no operation here can round
 def _largest(x):  # type: ignore[no-untyped-def]
     largest = np.float32(0.0)
     for k in range(len(x)):
@@ -222,7 +222,7 @@ def _largest(x):  # type: ignore[no-untyped-def]
     return largest
 
 
-@njit(cache=True, nogil=True, fastmath=True)  # integers: no sum here can round
+@njit(nogil=True, fastmath=True)  # integers: no sum here can round
 def _sums(x):  # type: ignore[no-untyped-def]
     """Of values and of squares."""
     total, square = 0.0, 0.0

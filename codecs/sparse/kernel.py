@@ -25,8 +25,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from ..._jit import njit
 from ..entropy.binary import decode, encode, overrun
 from ..entropy.logistic import NAT, PROBABILITY_ONE, STRETCH_LIMIT, logistic_tables
 from ..entropy.rows import LANES, add_to_row, sum_rows
@@ -202,7 +202,7 @@ def _pseudo_random(first: int, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
     return (x >> np.uint64(43)).astype(np.int64).reshape(shape) - (1 << 20)
 
 
-@njit(cache=True)
+@njit()
 def _hash(a: int, b: int) -> int:
     x = (a * np.int64(0x2545F491) + b * np.int64(0x9E3779B1)) & np.int64(0x7FFFFFFFFFFF)
     x ^= x >> 23
@@ -210,12 +210,12 @@ def _hash(a: int, b: int) -> int:
     return x ^ (x >> 19)
 
 
-@njit(cache=True)
+@njit()
 def _clamp(value: int, limit: int) -> int:
     return min(max(value, -limit), limit)
 
 
-@njit(cache=True)
+@njit()
 def _population(bits: int) -> int:
     count = 0
     while bits:
@@ -224,7 +224,7 @@ def _population(bits: int) -> int:
     return count
 
 
-@njit(cache=True)
+@njit()
 def _nudge(table: npt.NDArray[np.uint32], slot: int, bit: int, rates: npt.NDArray[np.int32]) -> None:
     """Move one probability towards `bit`, the less the more it has seen."""
     entry = np.int64(table[slot])
@@ -235,7 +235,7 @@ def _nudge(table: npt.NDArray[np.uint32], slot: int, bit: int, rates: npt.NDArra
     table[slot] = probability << _COUNT_BITS | min(count + 1, _COUNT_LIMIT)
 
 
-@njit(cache=True)
+@njit()
 def _network(model: Model) -> int:
     """The network's output for the patterns of the decision, in the logistic domain."""
     activations = model.activations
@@ -248,7 +248,7 @@ def _network(model: Model) -> int:
     return _clamp(total >> (_WEIGHT_BITS + _OUTPUT_BITS - 16), STRETCH_LIMIT)
 
 
-@njit(cache=True)
+@njit()
 def _teach_network(model: Model, error: int) -> None:
     """One step down the gradient of the code length; `error` is outcome minus probability, 16 fraction bits."""
     if abs(error) < _NEGLIGIBLE_ERROR:
@@ -274,7 +274,7 @@ def _teach_network(model: Model, error: int) -> None:
             add_to_row(hidden, row, gradient)
 
 
-@njit(cache=True)
+@njit()
 def _mix(model: Model, parity: int, guess: int) -> int:
     """Probability of a 1, 16 bits, from the network's `guess`, `model.contexts` and `model.selected`."""
     mask = np.int64(model.tables.shape[1] - 1)
@@ -299,7 +299,7 @@ def _mix(model: Model, parity: int, guess: int) -> int:
     return np.int64(model.squash[_clamp(total >> 16, STRETCH_LIMIT) + STRETCH_LIMIT])
 
 
-@njit(cache=True)
+@njit()
 def _teach_mixers(model: Model, parity: int, bit: int, probability: int) -> None:
     """Adapt mixers and tables to the outcome of the last decision, which `_mix` gave `probability`."""
     target = PROBABILITY_ONE if bit else 0
@@ -316,7 +316,7 @@ def _teach_mixers(model: Model, parity: int, bit: int, probability: int) -> None
         _nudge(model.tables[k], model.slots[k], bit, model.rates)
 
 
-@njit(cache=True)
+@njit()
 def _rows(nodes: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Keys (z << 21 | y) of the rows of sorted nodes, and where each begins, with the end at last."""
     count = 0
@@ -335,7 +335,7 @@ def _rows(nodes: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDAr
     return keys, starts
 
 
-@njit(cache=True)
+@njit()
 def _gather_row(
     nodes: npt.NDArray[np.int64],
     keys: npt.NDArray[np.int64],
@@ -376,7 +376,7 @@ def _gather_row(
                     neighbours[i, 3 * q + dx] = nowhere
 
 
-@njit(cache=True)
+@njit()
 def _longest_row(starts: npt.NDArray[np.int64]) -> int:
     longest = 0
     for row in range(starts.shape[0] - 1):
@@ -384,14 +384,14 @@ def _longest_row(starts: npt.NDArray[np.int64]) -> int:
     return longest
 
 
-@njit(cache=True)
+@njit()
 def _fine_row(words: npt.NDArray[np.int64], z: int, y: int) -> int:
     """Six children in a row of three nodes: z and y count child rows from the lower neighbour's first."""
     pairs = (words[3 * (z >> 1) + (y >> 1)] >> (4 * (z & 1) + 2 * (y & 1))) & 0x030303
     return (pairs | pairs >> 6 | pairs >> 12) & 63
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def code_level(
     decoding: bool,
     nodes: npt.NDArray[np.int64],

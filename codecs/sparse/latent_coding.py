@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from numba import njit
 from torch import Tensor, nn
 
+from ..._jit import njit
 from ...metrics.workers import Workers
 from ..entropy.rangecoder import SymbolDecoder, SymbolEncoder
 from ..entropy.tables import FrequencyTables
@@ -254,7 +254,7 @@ class ExactLatents:
             workers.map(end, pieces_of(len(x)))
 
 
-@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+@njit(nogil=True, fastmath={"nnan", "nsz"})
 def _correct(members, latents, basis, gain, spread, x, logits):  # type: ignore[no-untyped-def]
     """Add what groups tell of their members."""
     channels, width = len(gain), x.shape[1]

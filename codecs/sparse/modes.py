@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from ..._jit import njit
 from ..deepcompress.decision import THRESHOLDS
 from ..entropy.binary import decode, decoder_state, encode, encoder_state, finish, overrun
 from ..errors import BitstreamError
@@ -79,7 +79,7 @@ def decode_modes(data: bytes, blocks: int, *, has_centres: bool, has_children: b
     return Modes(levels, centred.astype(np.bool_), children)
 
 
-@njit(cache=True)
+@njit()
 def _bit(decoding, place, bit, model, counts, state, stream):  # type: ignore[no-untyped-def]
     """Code one adaptive bit: its value, and the bits that it was predicted to take."""
     one = min(max(int(model[place]), _MARGIN), _ONE - _MARGIN)
@@ -93,7 +93,7 @@ def _bit(decoding, place, bit, model, counts, state, stream):  # type: ignore[no
     return bit, -np.log2((one if bit else _ONE - one) / _ONE)
 
 
-@njit(cache=True)
+@njit()
 def _code(  # type: ignore[no-untyped-def]  # noqa: C901  # a kernel takes arrays one by one
     decoding, levels, centred, children, has_centres, has_children, middle, state, stream
 ):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from ..._jit import njit
 
 _AXIS_BITS = 21
 _Y = 1 << _AXIS_BITS
@@ -38,7 +39,7 @@ def windows_of(keys: npt.NDArray[np.int64], radius: int, rows: slice = ALL) -> n
     return window
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _fill(keys: npt.NDArray[np.int64], first: int, radius: int, table: npt.NDArray[np.int32]) -> None:
     n = len(keys)
     side = 2 * radius + 1
@@ -57,7 +58,7 @@ def _fill(keys: npt.NDArray[np.int64], first: int, radius: int, table: npt.NDArr
                     k += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _mark(keys: npt.NDArray[np.int64], first: int, radius: int, window: npt.NDArray[np.uint8]) -> None:
     n = len(keys)
     side = 2 * radius + 1

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pccbench.metrics.neighbours import IndexedCloud, find_neighbours
-from pccbench.metrics.workers import Workers
 from pccbench.metrics.order import distinct_points
+from pccbench.metrics.workers import Workers
 
 
 def ties(neighbours, query, exact=False):

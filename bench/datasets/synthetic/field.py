@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from ...._jit import njit
 
 Values = npt.NDArray[np.float64]
 Vector = tuple[float, float, float]
@@ -51,7 +52,7 @@ def wave(turns: Values) -> Values:
     return _wave(np.ascontiguousarray(turns).reshape(-1)).reshape(np.shape(turns))
 
 
-@njit(cache=True)
+@njit()
 def _wave(turns: Values) -> Values:  # pragma: no cover
     out = np.empty(turns.size)
     for i in range(turns.size):
@@ -85,7 +86,7 @@ def multiple_angle(x: Values, z: Values, n: int) -> tuple[Values, Values]:
     return cosine.reshape(x.shape), sine.reshape(x.shape)
 
 
-@njit(cache=True)
+@njit()
 def _multiple_angle(x: Values, z: Values, n: int) -> tuple[Values, Values]:  # pragma: no cover
     cosine, sine = np.empty(x.size), np.empty(x.size)
     for i in range(x.size):
@@ -144,7 +145,7 @@ def noise(p: Points, wavelength: float, seed: int) -> Values:
     return _noise(x, y, z, 1.0 / wavelength, _table(seed)).reshape(p.x.shape)
 
 
-@njit(cache=True)
+@njit()
 def _noise(x: Values, y: Values, z: Values, inverse: float, table: Values) -> Values:  # pragma: no cover
     out = np.empty(x.size)
     for i in range(x.size):
@@ -167,7 +168,7 @@ def _noise(x: Values, y: Values, z: Values, inverse: float, table: Values) -> Va
     return out
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _corner(table: Values, a: int, b: int, c: int) -> float:  # pragma: no cover
     mixed = a ^ b ^ c
     return table[(mixed ^ (mixed >> 15)) & (_TABLE_SIZE - 1)]

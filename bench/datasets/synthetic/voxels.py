@@ -7,8 +7,8 @@ from copy import copy
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from ...._jit import njit
 from .field import Points, Values, Vector, unit_circle
 from .shapes import Scene, join
 
@@ -130,7 +130,7 @@ def _shell_of_tile(view: _View, tile: npt.NDArray[np.int64], near: npt.NDArray[n
     return (_crossed(value, local, edge) + tile).astype(np.int32)
 
 
-@njit(cache=True)
+@njit()
 def _corners(
     starts: npt.NDArray[np.int64], edge: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:  # pragma: no cover
@@ -152,7 +152,7 @@ def _corners(
     return corners[:n], owners[:n]
 
 
-@njit(cache=True)
+@njit()
 def _crossed(value: Values, starts: npt.NDArray[np.int64], edge: int) -> npt.NDArray[np.int64]:  # pragma: no cover
     """Voxels of the blocks for which the field changes sign among the middles of their edges, (n, 3)."""
     found = np.empty((len(starts) * edge**3, 3), np.int64)
@@ -222,7 +222,7 @@ def _keys(voxels: Voxels) -> npt.NDArray[np.int64]:
     return (wide[:, 0] << 42) + (wide[:, 1] << 21) + wide[:, 2]
 
 
-@njit(cache=True)
+@njit()
 def _votes(keys: npt.NDArray[np.int64], votes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:  # pragma: no cover
     """Sum of the votes of each voxel and its 26 neighbours; `keys` ascend, so one walk a pair suffices."""
     total = votes.copy()
@@ -242,7 +242,7 @@ def _votes(keys: npt.NDArray[np.int64], votes: npt.NDArray[np.int64]) -> npt.NDA
     return total
 
 
-@njit(cache=True)
+@njit()
 def _pieces(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:  # pragma: no cover
     """Number of the connected piece (26 neighbours) of each voxel: union-find over the same walks."""
     parent = np.arange(keys.size)
