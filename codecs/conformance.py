@@ -278,15 +278,15 @@ def _check_card(bench: _Bench) -> None:
     card = bench.codec.card()
     _expect(isinstance(card, CodecCard), f"card returned {type(card).__name__}, expected CodecCard")
     for name in ("version", "title", "description", "paper"):
-        value: Any = getattr(card, name)
+        value = getattr(card, name)
         is_line = isinstance(value, str) and value.isprintable() and len(value) <= _LONGEST_TEXT
         _expect(is_line, f"the card's {name} is {_shown(value)}, expected a line of text")
     _expect(bool(card.version), "the card has no version, so that results could not be told apart")
     counts: dict[str, tuple[type, ...]] = {"parameters": (int,), "macs_per_point": (int, float)}
     for name, kinds in counts.items():
-        value = getattr(card, name)
-        is_count = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
-        _expect(value is None or is_count, f"the card's {name} is {_shown(value)}, expected a number or None")
+        count = getattr(card, name)
+        is_count = type(count) in kinds and bool(math.isfinite(count)) and count >= 0
+        _expect(count is None or is_count, f"the card's {name} is {_shown(count)}, expected a number or None")
     _expect(isinstance(card.trained, bool), f"the card's trained is {_shown(card.trained)}, expected True or False")
     hashes = card.training_files_sha256
     _expect(isinstance(hashes, tuple), f"the card's training_files_sha256 is {_shown(hashes)}, expected a tuple")
