@@ -168,6 +168,6 @@ def require_voxelised(cloud: PointCloud, codec: str, rate: Rate | None = None) -
             f"{codec} codes voxelised clouds, and these are real numbers: give it integer coordinates and a bit depth"
         )
     raise NotApplicableError(
-        f"{codec} has {rate.name} for voxelised clouds only, and these are real numbers: use its other rates, or give "
-        "it integer coordinates and a bit depth"
+        f"{codec} has {rate.name} for voxelised clouds only, and these are real numbers: use its other rates, or "
+        "give it integer coordinates and a bit depth"
     )
