@@ -86,9 +86,3 @@ def test_coordinates_beyond_arithmetic_are_refused(bad):
     points[7, 1] = bad
     with pytest.raises(MetricError, match="beyond"):
         module.estimate_normals(points)
-
-
-def test_a_missing_open3d_names_the_package(monkeypatch):
-    monkeypatch.setitem(sys.modules, "open3d", None)
-    with pytest.raises(MetricError, match="libusb-1"):
-        module.estimate_normals(np.zeros((5, 3), np.int32))
