@@ -7,17 +7,27 @@ READY := .venv/.ready
 
 setup: $(READY)
 
+# PyPI's torch for Linux brings 3 GB of CUDA; the one for the CPU alone is in PyTorch's own index.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "pccbench needs Python 3.10 or newer")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@# open3d estimates normals and needs libraries of the system
-	@$(BIN)/python -c 'import open3d' 2>/dev/null || { \
+	@[ "$$(uname)" != Linux ] || $(PIP) --retries 1 --no-deps --index-url $(TORCH_INDEX) torch
+	@$(BIN)/python tests/without_cuda.py || { \
+	  echo 'torch without CUDA was not found at $(TORCH_INDEX): make setup TORCH_INDEX=URL names another index'; exit 1; }
+	$(PIP) -e '.[dev]'
+	@# open3d estimates normals; it has wheels for some systems only and needs libraries of the system
+	@if ! $(PIP) --only-binary open3d open3d; then \
+	  echo 'open3d has no wheel for this system: scipy estimates normals, and rows say so'; \
+	elif ! $(BIN)/python -c 'import open3d' 2>/dev/null; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && apt-get install -y -qq libusb-1.0-0 libgomp1 libgl1 libx11-6; \
 	  else \
 	    echo 'open3d does not load: install libusb-1.0-0 libgomp1 libgl1 libx11-6 (Debian names)'; \
-	  fi; }
+	  fi; \
+	fi
 	@touch $@
 
 # The main job on a dense and a sparse cloud of the embedded data set; ends with the path of the report.

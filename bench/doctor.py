@@ -16,7 +16,7 @@ from .provenance import cpu_model
 #: Packages that nothing works without, and those that single codecs or functions need.
 ESSENTIAL = ("numpy", "scipy", "numba", "pandas", "matplotlib", "joblib", "pydantic", "bjontegaard")
 OPTIONAL = {
-    "open3d": "estimates normals for D2 (needs Debian's libusb-1.0-0)",
+    "open3d": "without it scipy estimates normals, and rows say so (it needs Debian's libusb-1.0-0)",
     "DracoPy": "the draco codec",
     "torch": "the learned codecs",
     "distributed": "runs over several machines",

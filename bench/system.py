@@ -132,9 +132,9 @@ class Usage:
 
 
 #: A process worked in one thread when the others worked less than this share of the time.
-_OTHER_THREADS_SHARE = 0.05
-#: CPU seconds are counted in ticks of this length, one for each kind of work.
-_TICK_S = 0.04
+_OTHER_THREADS_SHARE = 0.01
+#: CPU seconds are counted in ticks of 10 ms, those of user and kernel apart.
+_TICK_S = 0.02
 
 
 def _busy_s(cores: Iterable[int] | None) -> float | None:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import plain_normals
 from .errors import MetricError
 
 #: Neighbours of a point whose covariance gives its normal, the point itself among them.
@@ -125,11 +126,11 @@ def estimate_normals(
         Source, neighbours and orientation, plain values.
 
     Raises:
-        MetricError: open3d does not load, or a coordinate is not finite or too large to be squared.
+        MetricError: a coordinate is not finite or too large to be squared.
     """
     distinct, inverse = sorted_distinct(np.asarray(points))
     origin = {
-        "source": "estimated (open3d)",
+        "source": f"estimated ({'scipy' if _open3d() is None else 'open3d'})",
         "neighbours": neighbours,
         "orientation": f"minimum spanning tree over a sample of about {_SAMPLE_POINTS} points",
     }
@@ -147,7 +148,10 @@ def unoriented_normals(points: npt.NDArray[np.float64], neighbours: int = NEIGHB
     if len(points) and not np.abs(points).max() < _LARGEST:
         raise MetricError(f"normals cannot be estimated for coordinates beyond +-{_LARGEST:g}")
     open3d = _open3d()
-    cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(_framed(points)))
+    framed = _framed(points)
+    if open3d is None:
+        return plain_normals.unoriented(framed, neighbours)
+    cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(framed))
     cloud.estimate_normals(open3d.geometry.KDTreeSearchParamKNN(neighbours))
     normals = np.array(cloud.normals)
     lengths = np.linalg.norm(normals, axis=1)
@@ -188,13 +192,11 @@ def sorted_distinct(points: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], 
 
 
 def _open3d() -> Any:
+    """The package; None where it does not load: it has wheels for some systems only, and needs libusb-1.0."""
     try:
         import open3d
-    except (ImportError, OSError) as error:
-        raise MetricError(
-            f"normals are estimated with open3d, which does not load ({' '.join(str(error).split())}): "
-            "pip install open3d, and on Debian apt-get install libusb-1.0-0 libgomp1 libgl1"
-        ) from None
+    except (ImportError, OSError):
+        return None
     return open3d
 
 
@@ -206,19 +208,25 @@ def _orient(points: npt.NDArray[np.float64], normals: npt.NDArray[np.float64]) -
     if len(sample) <= _LINKS:
         return
     points = _framed(points)
-    open3d = _open3d()
-    few = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points[sample]))
-    few.normals = open3d.utility.Vector3dVector(normals[sample])
-    try:
-        few.orient_normals_consistent_tangent_plane(_LINKS)
-    except RuntimeError:  # a plane: qhull finds no tetrahedra, and one sign serves all
-        turned = normals[sample] * np.where(normals[sample] @ normals[sample[0]] < 0, -1.0, 1.0)[:, None]
-    else:
-        turned = np.array(few.normals)
+    turned = _turned(points[sample], normals[sample])
     near = cKDTree(points[sample]).query(points, _VOTERS, workers=-1)[1]
     products = np.einsum("ijk,ik->ij", turned[near], normals)
     most = np.abs(products).argmax(axis=1)
     normals[np.take_along_axis(products, most[:, None], axis=1)[:, 0] < 0] *= -1
+
+
+def _turned(points: npt.NDArray[np.float64], normals: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Normals of a sample, turned so that those of neighbours agree."""
+    open3d = _open3d()
+    if open3d is None:
+        return plain_normals.oriented(points, normals, _LINKS)
+    few = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points))
+    few.normals = open3d.utility.Vector3dVector(normals)
+    try:
+        few.orient_normals_consistent_tangent_plane(_LINKS)
+    except RuntimeError:  # a plane: qhull finds no tetrahedra, and one sign serves all
+        return normals * np.where(normals @ normals[0] < 0, -1.0, 1.0)[:, None]
+    return np.array(few.normals)
 
 
 def _sampled(points: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:

@@ -23,6 +23,10 @@ PHASES = ("encode", "decode")
 REPEATS = 3
 #: Repeats never agree better than this share, whatever few of them say.
 _LEAST_SPREAD = 0.01
+#: Seconds of sleep that a thread's short wait for others, which wait for a core, does not make.
+_LEAST_SLEEP_S = 0.05
+#: Share of a difference that sleep must make; load stretched the rest.
+_LEAST_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -186,15 +190,20 @@ def _doubt(one: Timed, times: Sequence[Timed], is_slower: bool, limits: Limits) 
         common = [value for other in others if (value := _directed(other.cpu_ratio, is_slower)) is not None]
         if cpu >= limits.busy_ratio * max(1.0, statistics.median(common) if common else 1.0):
             return ""
-    before, after = one.asleep_s if is_slower else one.asleep_s[::-1]
-    shorter = one.medians[0 if is_slower else 1]
-    if before is not None and after is not None and shorter is not None:
-        longer_s = after - before
-        if longer_s > max(limits.time_floor_s, (limits.time_ratio - 1) * shorter):
-            return ""
+    if _slept_longer(one, is_slower, limits):
+        return ""
     loads = " and ".join("an unknown number of" if load is None else f"{load:.1f}" for load in one.loads)
     said = "" if cpu is None else f"; its CPU seconds changed x{one.cpu_ratio:.2f}"
     return f"x{one.ratio or 0:.2f}, but other programs kept {loads} cores busy{said}"
+
+
+def _slept_longer(one: Timed, is_slower: bool, limits: Limits) -> bool:
+    """Whether sleep alone makes a good part of the difference, and one beyond the limits."""
+    asleep, medians = (pair if is_slower else pair[::-1] for pair in (one.asleep_s, one.medians))
+    if None in (*asleep, *medians):
+        return False
+    longer_s, (shorter, longer) = (asleep[1] or 0) - (asleep[0] or 0), (medians[0] or 0, medians[1] or 0)
+    return longer_s > max(_LEAST_SLEEP_S, (limits.time_ratio - 1) * shorter, _LEAST_SHARE * (longer - shorter))
 
 
 def _directed(ratio: float | None, is_slower: bool) -> float | None:

@@ -504,6 +504,8 @@ def test_slower_code_is_found_under_load(run, new, change):
     assert run(loaded(asleep, {"octree": 2.0}, 1.0), old=asleep).regressions == []
     (line,) = run(waits, old=asleep).regressions
     assert line.startswith(f"octree r04 on {LONGDRESS}: encode x2.00")
+    little = change(loaded(asleep, {"octree": 2.0}, 1.0), is_job("octree", "r04"), encode_asleep_s=0.04)
+    assert run(little, old=asleep).regressions == [], "a thread waits a little for others that wait for a core"
 
 
 def test_load_that_rows_do_not_tell_is_the_runs(run, new, change, provenance):
