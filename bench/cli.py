@@ -6,8 +6,10 @@ import contextlib
 import errno
 import json
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ import click
 from .._version import __version__
 from ..codecs.errors import BitstreamError, PccbenchError
 from ..metrics.errors import MetricError
+from ..reports.counts import Counts
 from ..reports.errors import ReportError
 from .errors import StoreWriteError, UsageError
 from .prepare.command import prepare
@@ -68,12 +71,19 @@ def _exit_code(error: BaseException | None) -> int:
 
 
 def _fail(text: str, code: int) -> int:
-    click.echo(f"bench: {text}", err=True)
+    _warn(text)
     return code
 
 
 def _warn(text: str) -> None:
-    click.echo(f"bench: {text}", err=True)
+    _say(f"bench: {text}", err=True)
+
+
+def _say(text: str, *, err: bool = False) -> None:
+    """Print what may hold a codec's or file's words: nothing in it steers the terminal."""
+    from .declared import printable
+
+    click.echo(printable(text), err=err)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -83,17 +93,22 @@ def command() -> None:
     treat_as_interrupts()
 
 
-def _names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    """`A,B` as names."""
-    if value is None:
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _names(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...] | None:
+    r"""`A,B` as names, of an option given once or several times; `\,` is a comma within a name."""
+    if not value:
         return None
-    names = tuple(name.strip() for name in value.split(",") if name.strip())
+    parts = [part.replace("\\,", ",").strip() for words in value for part in re.split(r"(?<!\\),", words)]
+    names = tuple(part for part in parts if part)
     if not names:
         raise click.BadParameter("names nothing", context, parameter)
     return names
 
 
-_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+def _list_option(*names: str, help: str) -> _Decorator:
+    return click.option(*names, callback=_names, multiple=True, help=help)
 
 
 def _finding_codecs(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -106,10 +121,12 @@ def _finding_codecs(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @command.command()
 @click.option("--config", type=FILE, help="YAML file that describes the run; options override it.")
-@click.option("--codecs", callback=_names, help="Codecs, names or patterns separated by commas, or `all` [all].")
-@click.option("--dataset", "datasets", callback=_names, help="Data sets, separated by commas [synthetic].")
-@click.option("--clouds", callback=_names, help="Clouds of the data set: names, sequences or patterns.")
-@click.option("--rates", callback=_names, help="Rates, by name [all of each codec].")
+@_list_option("--codecs", help="Codecs, names or patterns separated by commas, or `all` [all].")
+@_list_option("--dataset", "datasets", help="Data sets, separated by commas [synthetic].")
+@_list_option(
+    "--clouds", help="Clouds: names, sequences or patterns separated by commas; a comma in a name is `\\,`."
+)
+@_list_option("--rates", help="Rates, by name [all of each codec].")
 @click.option("--data-root", type=FILE, help="Folder of the data sets [else PCCBENCH_DATA, else the config file].")
 @click.option("--out", type=FILE, help="Run folder; an existing run is continued [runs/DATASET].")
 @click.option("--jobs", type=click.IntRange(1), help="Jobs at the same time, each on its own cores [1].")
@@ -123,12 +140,13 @@ def _finding_codecs(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--anchor", help="Codec that BD figures compare with [gpcc-octree, else octree].")
 @click.option("--allow-untrained", is_flag=True, default=None, help="Run learned codecs with random weights.")
 @click.option("--keep-streams", is_flag=True, default=None, help="Keep the bitstreams in the run folder.")
+@_list_option("--retry", help="Run stored failures again: `failed`, or statuses separated by commas (timeout, ...).")
 @click.option("--no-report", is_flag=True, help="Leave the report for `bench report`.")
 @_finding_codecs
 def run(config: Path | None, out: Path | None, anchor: str | None, no_report: bool, **options: Any) -> int:
     """Run codecs over a data set, and report.  Continues a run that was interrupted.
 
-    Exit code 0 when every available job is ok, 1 when a job failed, 2 for wrong use.
+    Exit code 0 when every applicable job of the available codecs is ok, 1 when a job failed, 2 for wrong use.
     """
     from .api import session_record
     from .plan import make_plan
@@ -138,13 +156,11 @@ def run(config: Path | None, out: Path | None, anchor: str | None, no_report: bo
 
     settings = RunSpec.read(config) if config else {}
     settings.update({key: value for key, value in options.items() if value not in (None, ())})
-    spec = RunSpec.make(**settings)
+    typed = RunSpec.make(**settings)
+    spec = typed.absolute()
     plan = make_plan(spec, _warn)
-    if not plan.jobs:
-        raise UsageError(
-            "no codec of this run can run here: " + "; ".join(plan.unavailable) + " (see `bench codecs`)"
-        )
-    folder = out or Path("runs") / "+".join(name.replace("/", "_") for name in spec.datasets)
+    _require_jobs(plan.jobs, plan.unavailable)
+    folder = out or Path("runs") / "+".join(name.replace("/", "_") for name in typed.datasets)
     store = Store(folder)
     session = session_record(spec, plan.unavailable, plan.missing_clouds)
     with _progress(spec) as observer:
@@ -152,15 +168,30 @@ def run(config: Path | None, out: Path | None, anchor: str | None, no_report: bo
             outcome = execute(plan, spec, store, session, observer)
         except KeyboardInterrupt:
             return _fail(f"interrupted; finished rows are in {folder}, the same command continues", EXIT_INTERRUPTED)
-    failed = outcome.failed
-    for row in failed:
-        _warn(f"{row.status}: {row.codec} {row.rate} on {row.cloud}: {row.reason}")
-    count = len(plan.jobs)
+    _require_jobs(outcome.rows, outcome.unavailable)
+    for text in _told(outcome.failed):
+        _warn(text)
+    counts = outcome.counts
     again = f", {outcome.repeated} of them from before" if outcome.repeated else ""
-    click.echo(f"{count - len(failed)} of {count} jobs ok{again}; rows in {store.folder / 'rows.jsonl'}")
+    _say(f"{counts.text}{again}; rows in {store.folder / 'rows.jsonl'}")
     if not no_report:
         _report(store, folder / "report", anchor)
-    return EXIT_JOB_FAILED if failed else 0
+    return EXIT_JOB_FAILED if counts.failed else 0
+
+
+def _require_jobs(jobs: Sequence[Any], unavailable: Mapping[str, str]) -> None:
+    if not jobs:
+        raise UsageError("no codec of this run can run here: " + "; ".join(unavailable) + " (see `bench codecs`)")
+
+
+def _told(rows: Sequence[Any]) -> Iterator[str]:
+    """A line for each row that is not ok; one for all rows of a cloud that could not be loaded."""
+    of_cloud = Counter((row.dataset, row.cloud) for row in rows if row.phase == "load")
+    for row in rows:
+        if row.phase != "load":
+            yield f"{row.status}: {row.codec} {row.rate} on {row.cloud}: {row.reason}"
+        elif count := of_cloud.pop((row.dataset, row.cloud), 0):
+            yield f"{row.status}: {row.cloud}, {count} {'job' if count == 1 else 'jobs'}: {row.reason}"
 
 
 @contextlib.contextmanager
@@ -168,11 +199,13 @@ def _progress(spec: RunSpec) -> Iterator[Any]:
     """A progress bar on a terminal, else a line for each job."""
     from tqdm import tqdm
 
+    from .declared import printable
     from .plan import Job
     from .row import Row
     from .runner import Observer
 
     bar = tqdm(total=0, unit="job", dynamic_ncols=True, disable=not sys.stderr.isatty())
+    told: set[tuple[str, str]] = set()
 
     def begin(todo: int, done: int) -> None:
         bar.reset(total=todo + done)
@@ -180,22 +213,33 @@ def _progress(spec: RunSpec) -> Iterator[Any]:
         bar.refresh()
 
     def starts(job: Job) -> None:
-        bar.set_description(f"{job.codec.spec.name} {job.rate.name} {job.cloud.name}", refresh=True)
+        bar.set_description(printable(f"{job.codec.spec.name} {job.rate.name} {job.cloud.name}"), refresh=True)
 
-    def done(row: Row) -> None:
-        bar.update()
+    def done(row: Row, calls: int) -> None:
+        bar.update(calls)
         if bar.disable:
-            click.echo(_one_row(row), err=True)
+            if row.phase != "load" or (row.dataset, row.cloud) not in told:
+                _say(_one_row(row), err=True)
+            if row.phase == "load":
+                told.add((row.dataset, row.cloud))
         elif spec.jobs > 1:
-            bar.set_description(f"{row.codec} {row.rate} {row.cloud} done")
+            bar.set_description(printable(f"{row.codec} {row.rate} {row.cloud} done"))
+
+    def warn(text: str) -> None:
+        with tqdm.external_write_mode(file=sys.stderr):
+            _warn(text)
 
     with contextlib.closing(bar):
-        yield Observer(begin, starts, done)
+        yield Observer(begin, starts, done, warn)
 
 
 def _one_row(row: Any) -> str:
-    head = f"{row.codec} {row.rate} {row.cloud}: {row.status}"
-    if row.rate_bpp is None:
+    if row.phase == "load":
+        return f"{row.cloud}: {row.status} {row.reason}"
+    samples = len(row.decode_s_samples)
+    again = f" repeat {samples}" if samples > 1 else ""
+    head = f"{row.codec} {row.rate} {row.cloud}:{again} {row.status}"
+    if row.rate_bpp is None or row.status != "ok":
         return f"{head} {row.reason}"
     quality = "" if row.d1_psnr_db is None else f" {row.d1_psnr_db:.2f} dB"
     decode = "" if row.decode_s is None else f", decoded in {row.decode_s:.2f} s"
@@ -210,7 +254,7 @@ def _report(store: Any, out: Path, anchor: str | None) -> None:
         page = write_report(store.frame(), store.provenance(), out, certify=certified_bd, anchor=anchor)
     except OSError as error:
         raise OSError(error.errno, f"cannot be written: {error.strerror}", str(out)) from None
-    click.echo(f"report: {page}")
+    _say(f"report: {page}")
 
 
 @command.command()
@@ -221,40 +265,71 @@ def report(run: Path, out: Path | None, anchor: str | None) -> None:
     """Make the report of a run again, from its stored rows alone."""
     from .store import Store
 
-    _report(Store.open(run), out or run / "report", anchor)
+    store = Store.open(run)
+    _warn_of_damage(store)
+    _report(store, out or run / "report", anchor)
 
 
 @command.command()
 @click.argument("run", type=FILE)
 def status(run: Path) -> int:
     """Say what a run holds: done, failed, to do, and which rows are stale and why."""
-    from collections import Counter
-
-    from .plan import make_plan, stale_reasons
+    from .plan import make_plan, missing_repeats, stale_reasons
     from .spec import RunSpec
-    from .store import IDENTITY, Store
+    from .store import Store, identity
 
     store = Store.open(run)
+    _warn_of_damage(store)
     rows = store.rows()
-    counts = Counter(row.status for row in rows)
-    click.echo(
-        f"{run}: {len(rows)} rows: " + (", ".join(f"{n} {name}" for name, n in counts.most_common()) or "none")
-    )
-    for row in rows:
-        if row.status != "ok":
-            click.echo(f"  {row.status}: {row.codec} {row.rate} {row.cloud}: {row.reason}")
+    counts = Counts.of(row.status for row in rows)
+    each = ", ".join(f"{count} {name}" for name, count in counts.by_status.items())
+    _say(f"{run}: {counts.text}" + (f" ({each})" if len(counts.by_status) > 1 else ""))
+    for codec, reason in store.provenance()["unavailable"].items():
+        _say(f"  unavailable: {codec}: {reason}")
+    for text in _told([row for row in rows if row.status != "ok"]):
+        _say(f"  {text}")
     spec = RunSpec.make(**RunSpec.read(run / "run.yaml"))
-    stored = {tuple(getattr(row, name) for name in IDENTITY): row for row in rows}
-    missing = stale = 0
+    stored = {identity(row): row for row in rows}
+    missing = stale = few = 0
     for job in make_plan(spec, _warn).jobs:
         found = stored.get(job.identity)
         if found is None:
             missing += 1
         elif reasons := stale_reasons(job, found, spec):
             stale += 1
-            click.echo(f"  stale: {found.codec} {found.rate} {found.cloud}: {'; '.join(reasons)}")
-    click.echo(f"{missing} jobs to do, {stale} stale" if missing or stale else "complete")
+            _say(f"  stale: {found.codec} {found.rate} {found.cloud}: {'; '.join(reasons)}")
+        elif missing_repeats(found, spec):
+            few += 1
+            samples = len(found.decode_s_samples)
+            _say(f"  {found.codec} {found.rate} {found.cloud}: has {samples} of {spec.repeats} repeats")
+    parts = [f"{missing} jobs to do", f"{stale} stale"] + ([f"{few} with too few repeats"] if few else [])
+    _say(", ".join(parts) if missing or stale or few else "complete")
     return 0
+
+
+def _warn_of_damage(store: Any) -> None:
+    if damage := store.damage():
+        _warn(f"{store.folder}: skipped {damage.text}; bench repair {store.folder} drops them")
+
+
+@command.command()
+@click.argument("run", type=FILE)
+def repair(run: Path) -> None:
+    """Drop from a run's rows what cannot be read; the file as it was is kept beside it.
+
+    Rows that later ones replace go, too.  The next `bench run` runs what is missing then.
+    """
+    from .store import Store
+
+    store = Store(run)
+    found = store.repair()
+    if found.backup is None:
+        _say(f"{run}: nothing to repair")
+        return
+    _say(
+        f"{run}: dropped {found.text} and {len(found.replaced)} rows that later ones replace; "
+        f"{len(store.rows())} rows kept, the file as it was is {found.backup}"
+    )
 
 
 @command.command()
@@ -315,17 +390,18 @@ def encode(
     """Encode a cloud: CODEC at RATE from SOURCE to the bitstream TARGET."""
     from difflib import get_close_matches
 
-    from ..codecs.formats import read_cloud
+    from .datasets import CloudFile
 
     made = _codec(codec, codec_modules, tmc3)
     rates = {one.name: one for one in made.rates()}
     if rate not in rates:
         near = get_close_matches(rate, rates, n=3) or list(rates)
         raise UsageError(f"{codec} has no rate {rate!r}; did you mean {', '.join(near)}?")
-    cloud = read_cloud(source)
+    cloud = CloudFile(source.name, "", source).load()  # as a run loads it, so that the rates are the same
     data = bytes(made.encode(cloud, rates[rate]))
     _write_whole(target, data)
-    click.echo(f"{target}: {len(data)} bytes, {8 * len(data) / len(cloud):.4f} bpp of {len(cloud)} points")
+    merged = f" ({cloud.repeats_dropped} repeats merged)" if cloud.repeats_dropped else ""
+    _say(f"{target}: {len(data)} bytes, {8 * len(data) / len(cloud):.4f} bpp of {len(cloud)} points{merged}")
 
 
 @command.command()
@@ -452,4 +528,4 @@ def _table(head: list[str], body: list[list[str]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(head) - 1)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        click.echo("  ".join([*cells, row[-1]]).rstrip())
+        _say("  ".join([*cells, row[-1]]).rstrip())

@@ -9,6 +9,10 @@ class UsageError(PccbenchError):
     """The command or the run's description is wrong; exit code 2."""
 
 
+class DeclarationError(PccbenchError):
+    """What a codec says of itself makes no sense: it costs that codec, or that row, alone."""
+
+
 class StoreError(PccbenchError):
     """A run folder cannot be read or written as it is; exit code 2."""
 

@@ -2,15 +2,21 @@
 
 A lane owns the worker processes of one codec at a time and keeps the clouds that it measured against lately.  A run
 with `--jobs N` has N lanes, each in a joblib process on cores of its own.
+
+A row's status blames the right party: the cloud that cannot be loaded or prepared (`unreadable`), the codec, the
+metric, or the moment (`disrupted`: disk full, file gone, worker killed from outside), which the next run tries again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import statistics
 import tempfile
 import time
 from collections import OrderedDict
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +27,15 @@ import numpy.typing as npt
 from ..codecs.cloud import PointCloud
 from ..codecs.errors import PccbenchError
 from ..metrics.errors import MetricError
+from . import repeats
 from .allowed import data_folders
+from .declared import checked_bits, checked_hash, checked_notes, checked_sections, line, tail
+from .errors import DeclarationError
+from .interrupts import deferred
+from .moment import is_passing, says_full
 from .plan import Job
 from .provenance import utc_now
-from .row import Row
+from .row import Row, Status
 from .spec import RunSpec
 from .workers import Limits, Reply, Worker, WorkerError
 
@@ -49,7 +60,12 @@ class PreparedCloud:
     @cached_property
     def reference(self) -> Reference:
         """The cloud indexed for the metrics, with normals estimated where it has none."""
-        from ..metrics.distortion import Reference
+        with deferred():
+            from ..metrics.distortion import Reference
+
+            if self.cloud.normals is None:
+                with contextlib.suppress(ImportError, OSError):  # whoever needs it says what is wrong with it
+                    import open3d  # noqa: F401
 
         normals, origin = self._normals
         return Reference(self.cloud.points, normals, peak=self._peak, normals_origin=origin)
@@ -69,6 +85,42 @@ class PreparedCloud:
         from ..metrics.normals import estimate_normals
 
         return estimate_normals(self.cloud.points)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a cloud cannot be run on: `unreadable`, or `disrupted` where the moment is to blame."""
+
+    status: Status
+    reason: str
+
+
+@dataclass
+class Said:
+    """What an encoder said beside its bytes, as far as it made sense, and the first thing that did not."""
+
+    sections: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    estimated_bits: float | None = None
+    reconstruction_sha256: str | None = None
+    nonsense: str = ""
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> Said:
+        """What the fields of a worker's reply hold."""
+        said = cls()
+        checks: dict[str, Callable[[Any], Any]] = {
+            "sections": checked_sections,
+            "notes": checked_notes,
+            "estimated_bits": checked_bits,
+            "reconstruction_sha256": checked_hash,
+        }
+        for name, check in checks.items():
+            try:
+                setattr(said, name, check(fields.get(name)))
+            except DeclarationError as error:
+                said.nonsense = said.nonsense or line(error)
+        return said
 
 
 class Lane:
@@ -91,7 +143,8 @@ class Lane:
         self._shares_cores = shares_cores
         memory = None if spec.memory_limit_gb is None else int(spec.memory_limit_gb * 2**30)
         self._limits = Limits(spec.timeout_s, memory, threads, cores)
-        self._clouds: OrderedDict[str, PreparedCloud] = OrderedDict()
+        self._clouds: OrderedDict[tuple[str, str], PreparedCloud] = OrderedDict()
+        self._refused: dict[tuple[str, str], Refusal] = {}
         self._codec = ""
         self._encoder: Worker | None = None
         self._decoder: Worker | None = None
@@ -104,55 +157,101 @@ class Lane:
         self._codec = ""
 
     def run(self, job: Job) -> tuple[Row, bytes]:
-        """The row of a job, whatever happens in it, and its bitstream (empty when there is none)."""
-        row = self.blank(job)
-        try:
-            encoder, decoder = self._workers(job)
-            prepared = self._prepared(job)
-        except Exception as error:  # of a cloud that cannot be prepared: one bad job never stops a run
-            return replace(row, status="encode_failed", phase="setup", reason=_reason(error)), b""
-        row = replace(row, points_in=len(prepared.cloud), cloud_sha256=prepared.geometry_sha256)
+        """The row of a job, whatever happens in it, and its bitstream (empty when there is none).
+
+        The status `unavailable` says that the codec cannot run here at all: no row to keep.
+        """
+        row = blank(job, self._spec, threads=self._limits.threads, shares_cores=self._shares_cores)
+        found = self._ready(job)
+        if isinstance(found, Row):
+            return found, b""
+        encoder, decoder, prepared = found
+        cloud = prepared.cloud
+        row = replace(
+            row,
+            points_in=len(cloud),
+            repeats_dropped=cloud.repeats_dropped,
+            cloud_sha256=prepared.geometry_sha256,
+        )
         stream = b""
         phase = "encode"
         try:
-            encoded = encoder.ask(self._encode_request(job, prepared))
-            stream = bytes(encoded.payload)
-            row = replace(row, **_encoded(encoded, len(prepared.cloud)))
+            encoded = _ask(encoder, self._encode_request(job, prepared))
+            stream = encoded.payload
+            said = Said.of(encoded.fields)
+            row = replace(row, **_encoded(encoded, said, len(cloud)))
             phase = "decode"
-            decoded = decoder.ask({"operation": "decode", "repeats": self._spec.repeats}, stream)
+            decoded = _ask(decoder, {"operation": "decode", "repeats": 1}, stream)
             points = _points(decoded)
             row = replace(row, **_timing("decode", decoded), points_out=len(points), seal=decoder.seal)
-            row = replace(row, notes={**row.notes, **encoded.notes("encode"), **decoded.notes("decode")})
         except WorkerError as error:
             row = replace(row, seal=decoder.seal if phase == "decode" else "")
-            return replace(
-                row, status=error.status, phase=phase, reason=error.reason, stderr_tail=error.stderr_tail
-            ), stream
-        return self._judged(row, job, prepared, points, encoded), stream
+            return self._failed(row, error, phase, prepared), stream
+        return self._judged(row, job, prepared, points, said), stream
 
-    def blank(self, job: Job) -> Row:
-        """The row of a job of which nothing is known yet."""
-        card = job.codec.card
-        return Row(
-            job_key=job.key,
-            codec=job.codec.spec.name,
-            rate=job.rate.name,
-            dataset=job.cloud.dataset,
-            cloud=job.cloud.name,
-            status="ok",
-            shares_cores=self._shares_cores,
-            threads=self._limits.threads,
-            parameters=dict(job.rate.parameters),
-            lossless=job.rate.lossless,
-            codec_title=card.title or job.codec.spec.name,
-            codec_version=card.version,
-            weights_sha256=card.weights_sha256,
-            trained=card.trained,
-            contaminated=job.cloud.source_sha256 in card.training_files_sha256,
-            ingredients=job.ingredients,
-            limits={"timeout_s": self._spec.timeout_s, "memory_limit_gb": self._spec.memory_limit_gb},
-            started_at=utc_now(),
-        )
+    def repeat(self, job: Job, row: Row) -> tuple[Row, str]:
+        """Time a job once more.
+
+        Args:
+            job: that is ok.
+            row: what it came to before.
+
+        Returns:
+            The row with one sample more, or failed where the job failed this time or gave another stream or cloud;
+            and a line where the moment kept it from being timed (the row is then as before), else nothing.
+        """
+        found = self._ready(job)
+        if isinstance(found, Row):
+            return row, f"{found.status}: {found.reason}"
+        encoder, decoder, prepared = found
+        phase = "encode"
+        try:
+            encoded = _ask(encoder, self._encode_request(job, prepared))
+            phase = "decode"
+            decoded = _ask(decoder, {"operation": "decode", "repeats": 1}, encoded.payload)
+            points = _points(decoded)
+        except WorkerError as error:
+            failed = self._failed(row, error, phase, prepared)
+            if failed.status in ("disrupted", "unavailable"):
+                return row, f"{failed.status}: {failed.reason}"
+            return failed, ""
+        number = len(row.decode_s_samples) + 1
+        differs = ""
+        if hashlib.sha256(encoded.payload).hexdigest() != row.stream_sha256:
+            differs = f"repeat {number} gave another stream than the first ({len(encoded.payload)} bytes)"
+        elif _geometry_sha256(points) != row.reconstruction_sha256:
+            differs = f"repeat {number} decoded other points than the first"
+        if differs:
+            return replace(row, status="mismatch", phase=phase, reason=differs), ""
+        row = replace(row, **_one_more("encode", encoded, row), **_one_more("decode", decoded, row))
+        told = {**repeats.notes("encode", row.encode_s_samples), **repeats.notes("decode", row.decode_s_samples)}
+        return replace(row, notes={**row.notes, **told}), ""
+
+    def _ready(self, job: Job) -> tuple[Worker, Worker, PreparedCloud] | Row:
+        """Workers and cloud of a job; the row that says why not."""
+        row = blank(job, self._spec, threads=self._limits.threads, shares_cores=self._shares_cores)
+        if job.cloud_identity in self._refused:
+            return refused(row, self._refused[job.cloud_identity])
+        try:
+            encoder, decoder = self._workers(job)
+        except Exception as error:  # processes, pipes and folders: nothing of codec or cloud has been touched
+            return replace(row, status="disrupted", phase="setup", reason=_reason(error))
+        try:
+            return encoder, decoder, self._prepared(job)
+        except Exception as error:  # of a cloud that cannot be prepared: one bad cloud never stops a run
+            refusal = Refusal(_load_status(job, error), _reason(error))
+            self._refused[job.cloud_identity] = refusal
+            return refused(row, refusal)
+
+    def _failed(self, row: Row, error: WorkerError, phase: str, prepared: PreparedCloud) -> Row:
+        status, reason, stderr = error.status, line(error.reason), tail(error.stderr_tail)
+        if status in ("encode_failed", "decode_failed"):
+            if says_full(reason, stderr):
+                status = "disrupted"
+            elif phase == "encode" and not prepared.points_path.exists():
+                status, reason = "disrupted", f"{prepared.points_path} is gone: its folder was cleaned meanwhile"
+                self._clouds = OrderedDict((k, v) for k, v in self._clouds.items() if v is not prepared)
+        return replace(row, status=status, phase=phase, reason=reason, stderr_tail=stderr)
 
     def _workers(self, job: Job) -> tuple[Worker, Worker]:
         """Both workers of the job's codec, starting side by side: warm-up is not timed."""
@@ -168,13 +267,13 @@ class Lane:
         return self._encoder, self._decoder
 
     def _prepared(self, job: Job) -> PreparedCloud:
-        identity = f"{job.cloud.dataset}/{job.cloud.name}"
+        identity = job.cloud_identity
         if identity not in self._clouds:
             cloud = job.cloud.load()
             self._clouds[identity] = PreparedCloud(cloud, self._scratch, self._spec.peak)
             while sum(len(kept.cloud) for kept in self._clouds.values()) > CACHED_POINTS and len(self._clouds) > 1:
                 _, dropped = self._clouds.popitem(last=False)
-                dropped.points_path.unlink()
+                dropped.points_path.unlink(missing_ok=True)
         self._clouds.move_to_end(identity)
         return self._clouds[identity]
 
@@ -186,22 +285,22 @@ class Lane:
             "bit_depth": cloud.bit_depth,
             "declared_peak": cloud.declared_peak,
             "rate": {"name": rate.name, "parameters": dict(rate.parameters), "lossless": rate.lossless},
-            "repeats": self._spec.repeats,
+            "repeats": 1,
         }
 
-    def _judged(
-        self, row: Row, job: Job, prepared: PreparedCloud, points: np.ndarray[Any, Any], encoded: Reply
-    ) -> Row:
+    def _judged(self, row: Row, job: Job, prepared: PreparedCloud, points: np.ndarray[Any, Any], said: Said) -> Row:
         """The row with its metrics, and its status: a decoded cloud that is not the promised one is a mismatch."""
         decoded_sha256 = _geometry_sha256(points)
         row = replace(row, reconstruction_sha256=decoded_sha256)
-        promised = encoded.fields.get("reconstruction_sha256")
+        promised = said.reconstruction_sha256
         total = sum(row.sections.values())
         mismatch = ""
         if job.rate.lossless and decoded_sha256 != prepared.geometry_sha256:
             mismatch = "the rate claims to be lossless, but the decoded points are not the input's"
         elif promised is not None and decoded_sha256 != promised:
             mismatch = "the sealed decoder returned other points than the encoder reconstructed"
+        elif said.nonsense:
+            mismatch = said.nonsense
         elif total != row.size_bytes:
             mismatch = f"the sections sum to {total} bytes, the stream has {row.size_bytes}"
         try:
@@ -212,11 +311,51 @@ class Lane:
             if self._spec.secondary:
                 figures |= _secondary(prepared, points, result)
         except Exception as error:  # whatever the points made of the metric or of open3d
-            return replace(row, status="metric_failed", phase="metric", reason=_reason(error))
+            status: Status = "disrupted" if is_passing(error) else "metric_failed"
+            return replace(row, status=status, phase="metric", reason=_reason(error))
         row = replace(row, **figures, missing=result.missing, passport=result.passport)
         if mismatch:
             return replace(row, status="mismatch", phase="decode", reason=mismatch)
         return row
+
+
+def blank(job: Job, spec: RunSpec, *, threads: int, shares_cores: bool) -> Row:
+    """The row of a job of which nothing is known yet."""
+    card = job.codec.card
+    dataset, cloud = job.cloud_identity
+    return Row(
+        job_key=job.key,
+        codec=job.codec.spec.name,
+        rate=job.rate.name,
+        dataset=dataset,
+        cloud=cloud,
+        status="ok",
+        shares_cores=shares_cores,
+        threads=threads,
+        parameters=dict(job.rate.parameters),
+        lossless=job.rate.lossless,
+        codec_title=card.title or job.codec.spec.name,
+        codec_version=card.version,
+        weights_sha256=card.weights_sha256,
+        trained=card.trained,
+        contaminated=job.is_contaminated,
+        ingredients=job.ingredients,
+        limits={"timeout_s": spec.timeout_s, "memory_limit_gb": spec.memory_limit_gb},
+        started_at=utc_now(),
+    )
+
+
+def refused(row: Row, refusal: Refusal) -> Row:
+    """The row of a job whose cloud cannot be run on."""
+    return replace(row, status=refusal.status, phase="load", reason=refusal.reason)
+
+
+def _load_status(job: Job, error: Exception) -> Status:
+    """Whose fault it is that a cloud could not be loaded and prepared: its own, or that of the moment."""
+    path = getattr(job.cloud, "path", None)
+    was_there = "unreadable" not in job.ingredients["cloud"]
+    is_gone = was_there and isinstance(path, Path) and not path.exists()
+    return "disrupted" if is_gone or is_passing(error) else "unreadable"
 
 
 def _secondary(prepared: PreparedCloud, points: np.ndarray[Any, Any], result: Distortion) -> dict[str, Any]:
@@ -229,29 +368,56 @@ def _secondary(prepared: PreparedCloud, points: np.ndarray[Any, Any], result: Di
 
 def _reason(error: Exception) -> str:
     """One line for a person; an error that was not made for people is named."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, PccbenchError | MetricError) else f"{type(error).__name__}: {text}"
+    words = line(error)
+    return words if isinstance(error, PccbenchError | MetricError) else line(f"{type(error).__name__}: {words}")
 
 
-def _encoded(reply: Reply, points_in: int) -> dict[str, Any]:
+def _encoded(reply: Reply, said: Said, points_in: int) -> dict[str, Any]:
     stream = reply.payload
     return {
         **_timing("encode", reply),
         "size_bytes": len(stream),
         "rate_bpp": 8 * len(stream) / points_in if points_in else None,
-        "estimated_bits": reply.fields.get("estimated_bits"),
-        "sections": dict(reply.fields.get("sections") or {}),
-        "notes": dict(reply.fields.get("notes") or {}),
+        "estimated_bits": said.estimated_bits,
+        "sections": said.sections,
+        "notes": said.notes,
         "stream_sha256": hashlib.sha256(stream).hexdigest(),
     }
 
 
+def _ask(worker: Worker, request: dict[str, Any], payload: bytes | None = None) -> Reply:
+    """A worker's answer; one that timed no call is none, and a process that cannot start is the moment's fault."""
+    phase = request["operation"]
+    try:
+        reply = worker.ask(request, payload)
+    except OSError as error:
+        raise WorkerError("disrupted", _reason(error), "") from None
+    if not reply.wall_s or len(reply.wall_s) != len(reply.cpu_s):
+        failed: Status = "decode_failed" if phase == "decode" else "encode_failed"
+        raise WorkerError(failed, f"the worker's reply made no sense (no {phase} was timed)", "")
+    return reply
+
+
 def _timing(phase: str, reply: Reply) -> dict[str, Any]:
     return {
-        f"{phase}_s": reply.typical_s,
+        f"{phase}_s": repeats.typical_s(reply.wall_s),
         f"{phase}_s_samples": reply.wall_s,
-        f"{phase}_cpu_s": reply.typical_cpu_s,
+        f"{phase}_cpu_s": statistics.fmean(reply.cpu_s),
         f"{phase}_peak_mb": reply.peak_mb,
+    }
+
+
+def _one_more(phase: str, reply: Reply, row: Row) -> dict[str, Any]:
+    """Timing of a phase with the samples of a reply beside those of the row."""
+    before = getattr(row, f"{phase}_s_samples")
+    samples = [*before, *reply.wall_s]
+    first_cpu_s = getattr(row, f"{phase}_cpu_s") or 0.0
+    cpu_s = (first_cpu_s * len(before) + sum(reply.cpu_s)) / len(samples)
+    return {
+        f"{phase}_s": repeats.typical_s(samples),
+        f"{phase}_s_samples": samples,
+        f"{phase}_cpu_s": first_cpu_s if repeats.is_remembered(samples) else cpu_s,
+        f"{phase}_peak_mb": max(getattr(row, f"{phase}_peak_mb") or 0.0, reply.peak_mb),
     }
 
 
@@ -261,7 +427,7 @@ def _points(reply: Reply) -> np.ndarray[Any, Any]:
         points = np.frombuffer(reply.payload, dtype=np.dtype(reply.fields["dtype"])).reshape(-1, 3)
         return PointCloud(points, bit_depth=reply.fields["bit_depth"]).points
     except (KeyError, TypeError, ValueError) as error:
-        raise WorkerError("decode_failed", f"the decoded points made no sense: {error}", "") from None
+        raise WorkerError("decode_failed", f"the decoded points made no sense: {line(error)}", "") from None
 
 
 def _geometry_sha256(points: np.ndarray[Any, Any]) -> str:

@@ -10,15 +10,16 @@ from difflib import get_close_matches
 from typing import Any
 
 from ..codecs import registry
-from ..codecs.base import Codec, CodecCard, Rate
-from ..codecs.errors import CodecUnavailableError
+from ..codecs.base import CodecCard, Rate
+from ..codecs.errors import CloudError, PccbenchError
 from ..codecs.registry import CodecSpec
 from ..codecs.sources import sources_sha256
 from ..metrics.distortion import Reference
 from ..metrics.normals import estimate_normals
-from .datasets import CloudRef, open_dataset
+from .datasets import CloudRef, DatasetMissingError, Selection, open_dataset
+from .declared import checked_card, checked_rates, is_name, line, text
 from .errors import UsageError
-from .row import Row
+from .row import FAILED, Row
 from .spec import RunSpec
 
 
@@ -44,7 +45,17 @@ class Job:
     @property
     def identity(self) -> tuple[str, str, str, str]:
         """What names the job for a person, as `store.IDENTITY`."""
-        return (self.codec.spec.name, self.rate.name, self.cloud.dataset, self.cloud.name)
+        return (self.codec.spec.name, self.rate.name, *self.cloud_identity)
+
+    @property
+    def is_contaminated(self) -> bool:
+        """Whether the cloud's file is among those that the codec was trained on."""
+        return self.ingredients["cloud"].get("source_sha256") in self.codec.card.training_files_sha256
+
+    @property
+    def cloud_identity(self) -> tuple[str, str]:
+        """Names of the data set and the cloud as rows and pages can hold them: a file's name may be no UTF-8."""
+        return text(self.cloud.dataset), text(self.cloud.name)
 
     @property
     def key(self) -> str:
@@ -95,10 +106,11 @@ def make_plan(spec: RunSpec, warn: Callable[[str], None]) -> Plan:
         warn(reason)
     if spec.rates is not None:
         codecs = _only_rates(codecs, spec.rates, warn)
+    sources = [_source(cloud) for cloud in clouds]
     jobs = tuple(
-        Job(codec, cloud, rate, _ingredients(spec, codec, cloud, rate))
+        Job(codec, cloud, rate, _ingredients(spec, codec, source, rate))
         for codec in codecs
-        for cloud in clouds
+        for cloud, source in zip(clouds, sources, strict=True)
         for rate in codec.rates
     )
     return Plan(jobs, unavailable, missing)
@@ -107,48 +119,74 @@ def make_plan(spec: RunSpec, warn: Callable[[str], None]) -> Plan:
 def plan_codecs(spec: RunSpec) -> tuple[list[PlannedCodec], dict[str, str]]:
     """The codecs of a run that can run here, and why the others cannot."""
     specs = registry.find(spec.codecs, modules=spec.codec_modules, tmc3=spec.tmc3)
-    planned, unavailable = [], {}
+    planned: list[PlannedCodec] = []
+    unavailable: dict[str, str] = {}
     for codec_spec in specs:
+        name = line(codec_spec.name, 100)
+        if not is_name(codec_spec.name):
+            unavailable[name] = "its name must be a word of 1 to 100 printable characters"
+            continue
         try:
-            codec = codec_spec.create()
-            card = codec.card()
-            rates = _checked_rates(codec)
-        except CodecUnavailableError as error:
-            unavailable[codec_spec.name] = str(error)
-            continue
-        except Exception as error:  # a third party's code: its fault must not end the others' run
-            unavailable[codec_spec.name] = f"{type(error).__name__}: {error}"
-            continue
-        if not card.trained and not spec.allow_untrained:
-            unavailable[codec_spec.name] = (
-                "its weights are untrained; --allow-untrained runs it all the same, flagged"
-            )
-            continue
-        planned.append(PlannedCodec(codec_spec, card, rates, registry.fingerprint(codec_spec, codec)))
+            planned.append(_planned(codec_spec))
+        except PccbenchError as error:
+            unavailable[name] = line(error)
+        except (Exception, SystemExit) as error:  # a third party's code: its fault must not end the others' run
+            unavailable[name] = line(f"{type(error).__name__}: {text(error)}")
+        else:
+            if not planned[-1].card.trained and not spec.allow_untrained:
+                planned.pop()
+                unavailable[name] = "its weights are untrained; --allow-untrained runs it all the same, flagged"
     return planned, unavailable
 
 
-def _checked_rates(codec: Codec) -> tuple[Rate, ...]:
-    rates = tuple(codec.rates())
-    names = [rate.name for rate in rates]
-    if not rates or len(set(names)) < len(names):
-        raise ValueError(f"rates() must give at least one rate with names of their own, got {names}")
-    return rates
+def _planned(spec: CodecSpec) -> PlannedCodec:
+    """The codec with what it says of itself, checked."""
+    codec = spec.create()
+    card, rates = checked_card(codec.card()), checked_rates(codec.rates())
+    said = {"version": card.version, "weights_sha256": card.weights_sha256, "tool_sha256": card.tool_sha256}
+    fingerprint = {key: said.get(key, value) for key, value in registry.fingerprint(spec, codec).items()}
+    return PlannedCodec(spec, card, rates, fingerprint)
 
 
 def _find_clouds(spec: RunSpec, warn: Callable[[str], None]) -> tuple[list[CloudRef], dict[str, list[str]]]:
     clouds: list[CloudRef] = []
     missing: dict[str, list[str]] = {}
-    patterns = None if spec.clouds is None else list(spec.clouds)
-    for name in spec.datasets:
-        selection = open_dataset(name, spec.data_root).select(patterns)
+    for name, selection in _selections(spec, warn):
         clouds += selection.found
         if selection.missing:
-            missing[name] = list(selection.missing)
+            missing[text(name)] = [text(one) for one in selection.missing]
             warn(f"{name}: not there, left out: {', '.join(selection.missing)}")
     if not clouds:
         raise UsageError(f"no cloud to run on in {', '.join(spec.datasets)}")
     return clouds, missing
+
+
+def _selections(spec: RunSpec, warn: Callable[[str], None]) -> Iterable[tuple[str, Selection]]:
+    """The clouds of each data set; with several data sets a pattern has to match in one of them only."""
+    if spec.clouds is None or len(spec.datasets) == 1:
+        for name in spec.datasets:
+            yield name, open_dataset(name, spec.data_root).select(spec.clouds)
+        return
+    refusals: dict[str, list[UsageError]] = {pattern: [] for pattern in spec.clouds}
+    chosen: list[tuple[str, Selection]] = []
+    for name in spec.datasets:
+        dataset = open_dataset(name, spec.data_root)
+        mine = []
+        for pattern in spec.clouds:
+            try:
+                dataset.select([pattern])
+            except UsageError as error:
+                refusals[pattern].append(error)
+            else:
+                mine.append(pattern)
+        if mine:
+            chosen.append((name, dataset.select(mine)))
+        else:
+            warn(f"{name}: holds none of the clouds {', '.join(spec.clouds)}, left out")
+    for reasons in refusals.values():
+        if len(reasons) == len(spec.datasets):  # matches nowhere: a near match says more than a missing data set
+            raise min(reasons, key=lambda error: isinstance(error, DatasetMissingError))
+    yield from chosen
 
 
 def _only_rates(
@@ -169,11 +207,19 @@ def _only_rates(
     return chosen
 
 
-def _ingredients(spec: RunSpec, codec: PlannedCodec, cloud: CloudRef, rate: Rate) -> dict[str, Any]:
+def _source(cloud: CloudRef) -> dict[str, Any]:
+    """What determines a cloud; one that cannot be read costs its own rows alone, and mended it is another cloud."""
+    try:
+        return cloud.fingerprint()
+    except CloudError as error:
+        return {"unreadable": line(error)}
+
+
+def _ingredients(spec: RunSpec, codec: PlannedCodec, source: dict[str, Any], rate: Rate) -> dict[str, Any]:
     return {
         "codec": codec.fingerprint,
         "rate": {"name": rate.name, "lossless": rate.lossless, **rate.parameters},
-        "cloud": cloud.fingerprint(),
+        "cloud": source,
         "metric": {"sources_sha256": sources_sha256(Reference, estimate_normals), "peak": spec.peak},
     }
 
@@ -181,12 +227,15 @@ def _ingredients(spec: RunSpec, codec: PlannedCodec, cloud: CloudRef, rate: Rate
 def stale_reasons(job: Job, row: Row, spec: RunSpec) -> list[str]:
     """Why a stored row does not answer a job; empty when it does.
 
-    A row of the same key is final, with three exceptions: what was unavailable is tried again, and so is what ran
-    out of time or memory when the limit has been raised since, and what lacks secondary metrics that are wanted now.
+    A row of the same key is final, with these exceptions: what was disrupted is tried again, and so is what the run
+    asks to `retry`, what ran out of time or memory when the limit has been raised since, and what lacks secondary
+    metrics that are wanted now.  (Repeats that are wanted now are added to a row, see `missing_repeats`.)
     """
     if row.job_key == job.key:
-        if row.status == "unavailable":
-            return ["it was unavailable"]
+        if row.status == "disrupted":
+            return ["it was disrupted"]
+        if row.status in spec.retry or ("failed" in spec.retry and row.status in FAILED):
+            return [f"--retry asks for {row.status} again"]
         limits = {
             "timeout": ("timeout_s", spec.timeout_s),
             "out_of_memory": ("memory_limit_gb", spec.memory_limit_gb),
@@ -200,6 +249,11 @@ def stale_reasons(job: Job, row: Row, spec: RunSpec) -> list[str]:
             return ["it has no secondary metrics"]
         return []
     return list(_differences(row.ingredients, job.ingredients)) or ["its key"]
+
+
+def missing_repeats(row: Row, spec: RunSpec) -> int:
+    """How many repeats a row lacks that the run asks for; 0 for a row that is not ok."""
+    return max(0, spec.repeats - len(row.decode_s_samples)) if row.status == "ok" else 0
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterable[str]:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args
+from functools import cache
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-#: Version of the row's schema; a store of another version is refused, never guessed at.
+#: Version of the row's schema; a row of an unknown version is refused, never guessed at.
 SCHEMA_VERSION = 2
+#: Versions that are read: what version 1 (pccbench 0.1) called unavailable on a cloud is not applicable, and what it
+#: did not record is missing.
+READABLE_VERSIONS = (1, SCHEMA_VERSION)
 
 Status = Literal[
     "ok",
@@ -22,6 +27,8 @@ Status = Literal[
     "disrupted",
 ]
 STATUSES: tuple[str, ...] = get_args(Status)
+#: Statuses that `--retry failed` tries again.
+FAILED: tuple[str, ...] = tuple(s for s in STATUSES if s not in ("ok", "unavailable", "not_applicable"))
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Row:
             cloud's `unreadable`; `metric_failed`; `not_applicable` (this codec does not code this kind of cloud,
             no failure); `disrupted` (a failure of the moment: worker killed from outside, disk full, file gone,
             interrupted import), which the next run tries again.
-        phase: the phase that failed: setup, encode, decode, metric; empty when ok.
+        phase: the phase that failed: load, setup, encode, decode, metric; empty when ok.
         reason: one line: exception, exit code or signal; empty when ok.
         stderr_tail: last lines that the worker or tool wrote, when it failed.
         points_in, points_out: points of the input as loaded (after the duplicate policy) and decoded.
@@ -56,7 +63,7 @@ class Row:
         density_difference ... d2_spacing_psnr_db: see `pccbench.metrics.secondary`; None unless they were asked for.
         secondary_passport: how these were made; empty unless they were asked for.
         encode_s, decode_s: median wall seconds over the repeats of the call alone; `*_samples` hold them all.
-        encode_cpu_s, decode_cpu_s: CPU seconds of worker and children in the median repeat's phase.
+        encode_cpu_s, decode_cpu_s: CPU seconds of worker and children in the call, mean over the repeats.
         encode_peak_mb, decode_peak_mb: peak resident MiB of worker and children during the phase.
         metric_s: seconds spent on measuring, without indexing the input cloud and estimating its normals.
         seal: what kept the decoder from everything but the bytes (`landlock`, ...; `none` where the system has
@@ -156,19 +163,70 @@ class Row:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> Row:
-        """The row of a record made by `to_dict`.
+    def from_dict(cls, record: Any) -> Row | None:
+        """The row of a record made by `to_dict`, of this version or of one before.
+
+        Returns:
+            The row; None for what version 1 kept of a codec that was unavailable, which is no row any more.
 
         Raises:
-            ValueError: another schema version, or a field is unknown or missing.
+            ValueError: an unknown schema version, or a field is unknown, missing or of another type.
         """
         if not isinstance(record, dict):
             raise ValueError(f"expected an object of fields, got {type(record).__name__}")
         version = record.get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise ValueError(f"row schema version {version}, this pccbench reads {SCHEMA_VERSION}")
-        names = {f.name for f in fields(cls)}
-        unknown = sorted(set(record) - names)
-        if unknown:
-            raise ValueError(f"unknown row fields: {', '.join(unknown)}")
+        if version not in READABLE_VERSIONS:
+            known = " and ".join(map(str, READABLE_VERSIONS))
+            raise ValueError(f"row schema version {version}, this pccbench reads {known}")
+        record = {**record, "schema_version": SCHEMA_VERSION}
+        if version == 1 and record.get("status") == "unavailable":
+            if not record.get("cloud"):
+                return None
+            record["status"] = "not_applicable"
+        _check(record)
         return cls(**record)
+
+
+def _check(record: dict[str, Any]) -> None:
+    """Raise ValueError unless the fields are those of a row, of their types."""
+    unknown = sorted(set(record) - set(_kinds()))
+    if unknown:
+        raise ValueError(f"unknown row fields: {', '.join(unknown)}")
+    missing = sorted({f.name for f in fields(Row)[:_REQUIRED]} - set(record))
+    if missing:
+        raise ValueError(f"row fields are missing: {', '.join(missing)}")
+    for name, value in record.items():
+        if not _fits(value, _kinds()[name]):
+            raise ValueError(f"row field {name} holds a {type(value).__name__}")
+    for name in ("encode_s_samples", "decode_s_samples", "sections"):
+        entries = record.get(name) or []
+        if not all(
+            _fits(entry, (int, float)) for entry in (entries if isinstance(entries, list) else entries.values())
+        ):
+            raise ValueError(f"row field {name} holds what is no number")
+    if record["status"] not in STATUSES or record["status"] == "unavailable":
+        raise ValueError(f"unknown status {record['status']!r}")
+
+
+#: The first fields of a row have no default: key, codec, rate, dataset, cloud, status.
+_REQUIRED = 6
+
+
+@cache
+def _kinds() -> dict[str, tuple[type, ...]]:
+    """Field -> the types that its value may have in JSON."""
+    return {name: _types(hint) for name, hint in get_type_hints(Row).items()}
+
+
+def _types(hint: Any) -> tuple[type, ...]:
+    if get_origin(hint) is UnionType:
+        return tuple(kind for part in get_args(hint) for kind in _types(part))
+    if get_origin(hint) is Literal:
+        return (str,)
+    kind = get_origin(hint) or hint
+    return (float, int) if kind is float else (kind,)
+
+
+def _fits(value: Any, kinds: tuple[type, ...]) -> bool:
+    """Whether a value has one of the types; a truth value is no number."""
+    return isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds)

@@ -21,6 +21,7 @@ __all__ = [
     "Selection",
     "data_root",
     "list_datasets",
+    "needs_root",
     "open_dataset",
 ]
 
@@ -48,6 +49,11 @@ def open_dataset(name: str, root: Path | None = None) -> Dataset:
         near = get_close_matches(name, names, n=3, cutoff=0.5) or names
         raise UsageError(f"unknown data set {name!r}; did you mean {', '.join(near)}?")
     return next(dataset for dataset in published_sets(data_root(root)) if dataset.name == name)
+
+
+def needs_root(name: str) -> bool:
+    """Whether a data set lies below the root of the data sets: a folder has its own place, `synthetic` none."""
+    return not name.startswith(FOLDER_PREFIX) and name != SyntheticSet.key
 
 
 def list_datasets(root: Path | None = None) -> list[tuple[str, str, str]]:

@@ -12,7 +12,7 @@ from pccbench.bench.spec import RunSpec
         ("codec: [octree]", "codec: unknown key"),
         ("repeats: 0", "repeats: Input should be greater than or equal to 1"),
         ("timeout_s: -1", "timeout_s"),
-        ("codecs: []", "codecs: Value error, names at least one"),
+        ("codecs: []", "codecs: names at least one"),
         ("version: 2", "version 2, this pccbench reads 1"),
         ("- octree", "expected keys and values, got list"),
         ("codecs: [octree", "not YAML"),
@@ -30,7 +30,7 @@ def test_a_wrong_file_is_one_line_that_names_it(tmp_path, text, message):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match=r"nothing\.yaml: no such file"):
         RunSpec.read(tmp_path / "nothing.yaml")
 
 
