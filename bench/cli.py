@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .._version import __version__
-from ..codecs.errors import BitstreamError, PccbenchError
+from ..codecs.errors import BitstreamError, PccbenchError, PccbenchWarning
 from ..metrics.errors import MetricError
 from ..reports.counts import Counts
 from ..reports.errors import ReportError
 from .errors import StoreWriteError, UsageError
 from .prepare.command import prepare
-from .signals import treat_as_interrupts
+from .signals import treat_as_interrupts, was_asked_to_end
 from .train import train
 
 if TYPE_CHECKING:
@@ -37,12 +38,13 @@ FILE = click.Path(path_type=Path)
 
 def main() -> None:
     """Run the command line; a user gets one clear line and an exit code, never a traceback."""
+    warnings.showwarning = _show_warning
     try:
         code = command.main(prog_name="bench", standalone_mode=False)
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except (click.Abort, KeyboardInterrupt):
-        code = _fail("interrupted", EXIT_INTERRUPTED)
+        code = _interrupted()
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -57,10 +59,7 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         code = _fail(f"{where}{error.strerror or error}", _exit_code(error))
     except Exception as error:
-        if os.environ.get("PCCBENCH_DEBUG"):
-            raise
-        text = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
-        code = _fail(f"{text} (PCCBENCH_DEBUG=1 shows where)", EXIT_INTERNAL)
+        code = _unforeseen(error)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -70,9 +69,33 @@ def _exit_code(error: BaseException | None) -> int:
     return EXIT_JOB_FAILED if is_disk else EXIT_USAGE
 
 
+def _unforeseen(error: Exception) -> int:
+    if was_asked_to_end():  # an import that swallowed the interrupt fails in some way of its own
+        return _interrupted()
+    if os.environ.get("PCCBENCH_DEBUG"):
+        raise error
+    text = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
+    return _fail(f"{text} (PCCBENCH_DEBUG=1 shows where)", EXIT_INTERNAL)
+
+
+def _interrupted() -> int:
+    click.echo("bench: interrupted", err=True)  # nothing is imported here: an import may be what was interrupted
+    return EXIT_INTERRUPTED
+
+
 def _fail(text: str, code: int) -> int:
     _warn(text)
     return code
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any
+) -> None:
+    """A warning of ours is one line for a person; others keep Python's form."""
+    if issubclass(category, PccbenchWarning):
+        _warn(str(message))
+    else:
+        click.echo(warnings.formatwarning(message, category, filename, lineno), err=True, nl=False)
 
 
 def _warn(text: str) -> None:
@@ -111,6 +134,13 @@ def _list_option(*names: str, help: str) -> _Decorator:
     return click.option(*names, callback=_names, multiple=True, help=help)
 
 
+_columns = click.option(
+    "--columns",
+    type=click.IntRange(3, 256),
+    help="Float32 values of a row of a headerless .bin [as name and values say].",
+)
+
+
 def _finding_codecs(function: Callable[..., Any]) -> Callable[..., Any]:
     """Options that say where codecs are found."""
     function = click.option("--tmc3", type=FILE, help="G-PCC executable [else PCCBENCH_TMC3, else PATH].")(function)
@@ -128,6 +158,7 @@ def _finding_codecs(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @_list_option("--rates", help="Rates, by name [all of each codec].")
 @click.option("--data-root", type=FILE, help="Folder of the data sets [else PCCBENCH_DATA, else the config file].")
+@_columns
 @click.option("--out", type=FILE, help="Run folder; an existing run is continued [runs/DATASET].")
 @click.option("--jobs", type=click.IntRange(1), help="Jobs at the same time, each on its own cores [1].")
 @click.option("--threads", type=click.IntRange(1), help="Threads of each job [cores / jobs].")
@@ -355,17 +386,20 @@ def compare(old: Path, new: Path, as_json: bool) -> int:
 @click.option("--normals", type=FILE, help="File with the normals of the reference, when it has none.")
 @click.option("--peak", type=float, help="Peak of the PSNR [largest nearest-neighbour distance, as pc_error].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of pc_error's lines.")
-def metrics(reference: Path, decoded: Path, normals: Path | None, peak: float | None, as_json: bool) -> None:
+@_columns
+def metrics(
+    reference: Path, decoded: Path, normals: Path | None, peak: float | None, as_json: bool, columns: int | None
+) -> None:
     """Compare two clouds as MPEG's pc_error does (-a REFERENCE -b DECODED)."""
     from ..codecs.errors import CloudError
     from ..codecs.formats import read_cloud
     from ..metrics.distortion import distortion
     from ..metrics.transcript import transcribe
 
-    cloud, other = read_cloud(reference), read_cloud(decoded)
+    cloud, other = read_cloud(reference, columns=columns), read_cloud(decoded, columns=columns)
     vectors = cloud.normals
     if normals is not None:
-        source = read_cloud(normals)
+        source = read_cloud(normals, columns=columns)
         if source.normals is None:
             raise CloudError(f"{normals}: has no normals (nx, ny, nz)")
         if len(source) != len(cloud):
@@ -383,9 +417,16 @@ def metrics(reference: Path, decoded: Path, normals: Path | None, peak: float | 
 @click.argument("rate")
 @click.argument("source", type=FILE)
 @click.argument("target", type=FILE)
+@_columns
 @_finding_codecs
 def encode(
-    codec: str, rate: str, source: Path, target: Path, codec_modules: tuple[Path, ...], tmc3: Path | None
+    codec: str,
+    rate: str,
+    source: Path,
+    target: Path,
+    columns: int | None,
+    codec_modules: tuple[Path, ...],
+    tmc3: Path | None,
 ) -> None:
     """Encode a cloud: CODEC at RATE from SOURCE to the bitstream TARGET."""
     from difflib import get_close_matches
@@ -397,7 +438,8 @@ def encode(
     if rate not in rates:
         near = get_close_matches(rate, rates, n=3) or list(rates)
         raise UsageError(f"{codec} has no rate {rate!r}; did you mean {', '.join(near)}?")
-    cloud = CloudFile(source.name, "", source).load()  # as a run loads it, so that the rates are the same
+    # As a run loads it, so that the rates are the same.
+    cloud = CloudFile(source.name, "", source, columns=columns).load()
     data = bytes(made.encode(cloud, rates[rate]))
     _write_whole(target, data)
     merged = f" ({cloud.repeats_dropped} repeats merged)" if cloud.repeats_dropped else ""

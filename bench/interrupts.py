@@ -14,7 +14,7 @@ from .signals import NAMES
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Hold back what interrupts a run (see `signals`) until the block ends, and then act on them.
+    """Hold back what asks a run to end until the block ends, and then act on them.
 
     An extension module that is interrupted in its first import may swallow the interrupt and stay half imported:
     open3d then fails for as long as the process lives.  Outside the main thread, where Python handles no signals, the

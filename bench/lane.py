@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import statistics
 import tempfile
 import time
 from collections import OrderedDict
@@ -27,11 +26,11 @@ import numpy.typing as npt
 from ..codecs.cloud import PointCloud
 from ..codecs.errors import PccbenchError
 from ..metrics.errors import MetricError
-from . import repeats
 from .allowed import data_folders
 from .declared import checked_bits, checked_hash, checked_notes, checked_sections, line, tail
 from .errors import DeclarationError
 from .interrupts import deferred
+from .loading import load_cloud
 from .moment import is_passing, says_full
 from .plan import Job
 from .provenance import utc_now
@@ -177,13 +176,14 @@ class Lane:
         phase = "encode"
         try:
             encoded = _ask(encoder, self._encode_request(job, prepared))
-            stream = encoded.payload
+            stream = bytes(encoded.payload)
             said = Said.of(encoded.fields)
             row = replace(row, **_encoded(encoded, said, len(cloud)))
             phase = "decode"
             decoded = _ask(decoder, {"operation": "decode", "repeats": 1}, stream)
             points = _points(decoded)
             row = replace(row, **_timing("decode", decoded), points_out=len(points), seal=decoder.seal)
+            row = replace(row, notes={**row.notes, **encoded.notes("encode"), **decoded.notes("decode")})
         except WorkerError as error:
             row = replace(row, seal=decoder.seal if phase == "decode" else "")
             return self._failed(row, error, phase, prepared), stream
@@ -208,7 +208,7 @@ class Lane:
         try:
             encoded = _ask(encoder, self._encode_request(job, prepared))
             phase = "decode"
-            decoded = _ask(decoder, {"operation": "decode", "repeats": 1}, encoded.payload)
+            decoded = _ask(decoder, {"operation": "decode", "repeats": 1}, bytes(encoded.payload))
             points = _points(decoded)
         except WorkerError as error:
             failed = self._failed(row, error, phase, prepared)
@@ -223,9 +223,7 @@ class Lane:
             differs = f"repeat {number} decoded other points than the first"
         if differs:
             return replace(row, status="mismatch", phase=phase, reason=differs), ""
-        row = replace(row, **_one_more("encode", encoded, row), **_one_more("decode", decoded, row))
-        told = {**repeats.notes("encode", row.encode_s_samples), **repeats.notes("decode", row.decode_s_samples)}
-        return replace(row, notes={**row.notes, **told}), ""
+        return _one_more("decode", decoded, _one_more("encode", encoded, row)), ""
 
     def _ready(self, job: Job) -> tuple[Worker, Worker, PreparedCloud] | Row:
         """Workers and cloud of a job; the row that says why not."""
@@ -245,12 +243,11 @@ class Lane:
 
     def _failed(self, row: Row, error: WorkerError, phase: str, prepared: PreparedCloud) -> Row:
         status, reason, stderr = error.status, line(error.reason), tail(error.stderr_tail)
-        if status in ("encode_failed", "decode_failed"):
-            if says_full(reason, stderr):
-                status = "disrupted"
-            elif phase == "encode" and not prepared.points_path.exists():
-                status, reason = "disrupted", f"{prepared.points_path} is gone: its folder was cleaned meanwhile"
-                self._clouds = OrderedDict((k, v) for k, v in self._clouds.items() if v is not prepared)
+        if not prepared.points_path.exists():  # somebody cleaned the folder meanwhile: the next job makes it anew
+            status = "disrupted"
+            self._clouds = OrderedDict((k, v) for k, v in self._clouds.items() if v is not prepared)
+        elif status in ("encode_failed", "decode_failed") and says_full(reason, stderr):
+            status = "disrupted"
         return replace(row, status=status, phase=phase, reason=reason, stderr_tail=stderr)
 
     def _workers(self, job: Job) -> tuple[Worker, Worker]:
@@ -269,7 +266,7 @@ class Lane:
     def _prepared(self, job: Job) -> PreparedCloud:
         identity = job.cloud_identity
         if identity not in self._clouds:
-            cloud = job.cloud.load()
+            cloud = load_cloud(job.cloud, self._limits.memory_bytes, self._limits.timeout_s, self._scratch)
             self._clouds[identity] = PreparedCloud(cloud, self._scratch, self._spec.peak)
             while sum(len(kept.cloud) for kept in self._clouds.values()) > CACHED_POINTS and len(self._clouds) > 1:
                 _, dropped = self._clouds.popitem(last=False)
@@ -400,25 +397,28 @@ def _ask(worker: Worker, request: dict[str, Any], payload: bytes | None = None) 
 
 def _timing(phase: str, reply: Reply) -> dict[str, Any]:
     return {
-        f"{phase}_s": repeats.typical_s(reply.wall_s),
+        f"{phase}_s": reply.typical_s,
         f"{phase}_s_samples": reply.wall_s,
-        f"{phase}_cpu_s": statistics.fmean(reply.cpu_s),
+        f"{phase}_cpu_s": reply.typical_cpu_s,
         f"{phase}_peak_mb": reply.peak_mb,
     }
 
 
-def _one_more(phase: str, reply: Reply, row: Row) -> dict[str, Any]:
-    """Timing of a phase with the samples of a reply beside those of the row."""
+def _one_more(phase: str, reply: Reply, row: Row) -> Row:
+    """The row with the samples of a reply beside its own."""
     before = getattr(row, f"{phase}_s_samples")
-    samples = [*before, *reply.wall_s]
-    first_cpu_s = getattr(row, f"{phase}_cpu_s") or 0.0
-    cpu_s = (first_cpu_s * len(before) + sum(reply.cpu_s)) / len(samples)
-    return {
-        f"{phase}_s": repeats.typical_s(samples),
-        f"{phase}_s_samples": samples,
-        f"{phase}_cpu_s": first_cpu_s if repeats.is_remembered(samples) else cpu_s,
+    cpu_s = getattr(row, f"{phase}_cpu_s") or 0.0
+    all_of_them = Reply(wall_s=[*before, *reply.wall_s])
+    if not all_of_them.is_remembered:
+        cpu_s = (cpu_s * len(before) + sum(reply.cpu_s)) / len(all_of_them.wall_s)
+    figures: dict[str, Any] = {
+        f"{phase}_s": all_of_them.typical_s,
+        f"{phase}_s_samples": all_of_them.wall_s,
+        f"{phase}_cpu_s": cpu_s,
         f"{phase}_peak_mb": max(getattr(row, f"{phase}_peak_mb") or 0.0, reply.peak_mb),
     }
+    kept = {name: note for name, note in row.notes.items() if name != f"{phase}_s_is"}
+    return replace(row, **figures, notes={**kept, **all_of_them.notes(phase)})
 
 
 def _points(reply: Reply) -> np.ndarray[Any, Any]:

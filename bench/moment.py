@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 from collections.abc import Iterator
 
 #: Errors of the system that pass: disk and quota, too many files or processes, memory, a server of files.
@@ -23,12 +22,6 @@ ERRNOS = frozenset(
 #: How libraries and tools word a full disk, when nothing but their text is left.
 _FULL = tuple(
     os.strerror(number) for name in ("ENOSPC", "EDQUOT") if (number := getattr(errno, name, None)) is not None
-)
-#: Signals that a process gets from outside; the others (SIGSEGV, SIGABRT, ...) are its own doing.
-_FROM_OUTSIDE = frozenset(
-    getattr(signal, name)
-    for name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGPWR")
-    if hasattr(signal, name)
 )
 
 
@@ -45,17 +38,6 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def is_passing_number(number: object) -> bool:
-    """Whether an errno that a worker reports is of the moment; its limits of memory and files are its own."""
-    own = (errno.ENOMEM, errno.EMFILE, errno.EAGAIN)
-    return isinstance(number, int) and number in ERRNOS and number not in own
-
-
 def says_full(*texts: str) -> bool:
     """Whether a text speaks of a full disk."""
     return any(words in text for words in _FULL for text in texts)
-
-
-def is_from_outside(number: int) -> bool:
-    """Whether a signal that ended a process came from another, or from the kernel when memory ran out."""
-    return number in _FROM_OUTSIDE

@@ -16,7 +16,7 @@ from ..codecs.registry import CodecSpec
 from ..codecs.sources import sources_sha256
 from ..metrics.distortion import Reference
 from ..metrics.normals import estimate_normals
-from .datasets import CloudRef, DatasetMissingError, Selection, open_dataset
+from .datasets import CloudRef, Selection, open_dataset
 from .declared import checked_card, checked_rates, is_name, line, text
 from .errors import UsageError
 from .row import FAILED, Row
@@ -163,30 +163,21 @@ def _find_clouds(spec: RunSpec, warn: Callable[[str], None]) -> tuple[list[Cloud
 
 def _selections(spec: RunSpec, warn: Callable[[str], None]) -> Iterable[tuple[str, Selection]]:
     """The clouds of each data set; with several data sets a pattern has to match in one of them only."""
-    if spec.clouds is None or len(spec.datasets) == 1:
-        for name in spec.datasets:
-            yield name, open_dataset(name, spec.data_root).select(spec.clouds)
-        return
-    refusals: dict[str, list[UsageError]] = {pattern: [] for pattern in spec.clouds}
-    chosen: list[tuple[str, Selection]] = []
-    for name in spec.datasets:
-        dataset = open_dataset(name, spec.data_root)
-        mine = []
-        for pattern in spec.clouds:
-            try:
-                dataset.select([pattern])
-            except UsageError as error:
-                refusals[pattern].append(error)
-            else:
-                mine.append(pattern)
-        if mine:
-            chosen.append((name, dataset.select(mine)))
+    is_only = len(spec.datasets) == 1
+    selections = {
+        name: open_dataset(name, spec.data_root, spec.columns).select(spec.clouds, must_match=is_only)
+        for name in spec.datasets
+    }
+    for pattern in spec.clouds or ():
+        if all(pattern in selection.unmatched for selection in selections.values()):
+            near = dict.fromkeys(name for selection in selections.values() for name in selection.unmatched[pattern])
+            shown = ", ".join(name.replace(",", r"\,") for name in list(near)[:5])  # as the command line takes it
+            raise UsageError(f"no data set of this run has a cloud {pattern!r}; did you mean {shown}?")
+    for name, selection in selections.items():
+        if selection.found or selection.missing:
+            yield name, selection
         else:
-            warn(f"{name}: holds none of the clouds {', '.join(spec.clouds)}, left out")
-    for reasons in refusals.values():
-        if len(reasons) == len(spec.datasets):  # matches nowhere: a near match says more than a missing data set
-            raise min(reasons, key=lambda error: isinstance(error, DatasetMissingError))
-    yield from chosen
+            warn(f"{name}: holds none of the clouds {', '.join(spec.clouds or ())}, left out")
 
 
 def _only_rates(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import atexit
 import fcntl
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -25,6 +25,7 @@ from .plan import Job, Plan, missing_repeats, stale_reasons
 from .pool import Call, LostError, Pool
 from .row import Row
 from .scratch import scratch
+from .signals import was_asked_to_end
 from .spec import RunSpec
 from .store import Store, identity
 
@@ -121,20 +122,10 @@ def execute(
         observer.begin(progress.calls, progress.answered)
         with ExitStack() as stack:
             folder = stack.enter_context(scratch())
-            lane = None
-            pool = stack.enter_context(Pool(spec.jobs))
-            if spec.jobs == 1:
-                lane = Lane(spec, cores=cores.lanes[0], threads=cores.threads, shares_cores=False, scratch=folder)
-                stack.enter_context(closing(lane))
+            run_all = _tasks_runner(spec, cores, folder, observer, stack)
             for tasks in progress.rounds():
-                wanted = progress.wanted(tasks)
-                if lane:
-                    results = _in_lane(wanted, lane, observer)
-                else:
-                    results = _in_processes(wanted, spec, cores, folder, pool)
-                with closing(results):
-                    for done in results:
-                        progress.take(done)
+                for done in run_all(progress.wanted(tasks)):
+                    progress.take(done)
                 for done in progress.skipped():
                     progress.take(done)
     return progress.outcome()
@@ -256,6 +247,18 @@ class _Progress:
         return Outcome(rows, self.answered, self._unavailable)
 
 
+def _tasks_runner(
+    spec: RunSpec, cores: Cores, folder: Path, observer: Observer, stack: ExitStack
+) -> Callable[[Iterable[Task]], Iterator[Done]]:
+    """What runs tasks, here or in processes of their own, which end with the stack."""
+    if spec.jobs == 1:
+        lane = Lane(spec, cores=cores.lanes[0], threads=cores.threads, shares_cores=False, scratch=folder)
+        stack.enter_context(closing(lane))
+        return lambda tasks: _in_lane(tasks, lane, observer)
+    pool = stack.enter_context(Pool(spec.jobs))
+    return lambda tasks: _in_processes(tasks, pool, spec, cores, folder)
+
+
 def _run(task: Task, lane: Lane) -> Done:
     if task.row is None:
         return Done(*lane.run(task.job))
@@ -263,15 +266,16 @@ def _run(task: Task, lane: Lane) -> Done:
     return Done(row, is_repeat=True, warning=warning)
 
 
-def _in_lane(tasks: Iterable[Task], lane: Lane, observer: Observer) -> Generator[Done, None, None]:
+def _in_lane(tasks: Iterable[Task], lane: Lane, observer: Observer) -> Iterator[Done]:
     for task in tasks:
         observer.starts(task.job)
-        yield _run(task, lane)
+        done = _run(task, lane)
+        if was_asked_to_end():
+            raise KeyboardInterrupt  # something in between took it for its own failure: no row
+        yield done
 
 
-def _in_processes(
-    tasks: Iterable[Task], spec: RunSpec, cores: Cores, scratch: Path, pool: Pool
-) -> Generator[Done, None, None]:
+def _in_processes(tasks: Iterable[Task], pool: Pool, spec: RunSpec, cores: Cores, scratch: Path) -> Iterator[Done]:
     # One by one in order: neighbours in the list share a codec, and so a lane's workers.
     calls: Iterator[Call] = ((_run_in_process, (task, spec, cores, scratch), {}) for task in tasks)
     for result in pool.unordered(calls):
@@ -279,10 +283,10 @@ def _in_processes(
 
 
 def _lost(error: LostError, spec: RunSpec, cores: Cores) -> Done:
-    """What became of a task whose process was killed: nobody's fault, and tried again by the next run."""
-    _, (task, *_), _ = error.call
+    """What becomes of a job whose process was killed: nobody's fault, and tried again by the next run."""
+    task: Task = error.call[1][0]
     if task.row is not None:
-        return Done(task.row, is_repeat=True, warning=f"disrupted: {error}")
+        return Done(task.row, is_repeat=True, warning=str(error))
     row = blank(task.job, spec, threads=cores.threads, shares_cores=cores.shared)
     return Done(replace(row, status="disrupted", phase="setup", reason=str(error)))
 

@@ -29,6 +29,7 @@ class RunSpec(BaseModel):
         clouds: patterns that choose clouds; None for the data set's default.
         rates: names of rates; None for all of each codec.
         data_root: folder of the data sets; None for PCCBENCH_DATA or the configuration file.
+        columns: float32 values of a row of headerless `.bin` files in folders; None for what these say.
         codec_modules: Python files with further codecs.
         tmc3: G-PCC executable; None for PCCBENCH_TMC3 or PATH.
         jobs: jobs that run at the same time, each on cores of its own.
@@ -53,6 +54,7 @@ class RunSpec(BaseModel):
     clouds: tuple[str, ...] | None = None
     rates: tuple[str, ...] | None = None
     data_root: Path | None = None
+    columns: int | None = Field(default=None, ge=3, le=256)
     codec_modules: tuple[Path, ...] = ()
     tmc3: Path | None = None
     jobs: int = Field(default=1, ge=1)
@@ -92,7 +94,7 @@ class RunSpec(BaseModel):
     @field_validator("datasets", mode="before")
     @classmethod
     def _folders_are_named(cls, value: Any) -> Any:
-        for name in value if isinstance(value, list | tuple) else ():
+        for name in value if isinstance(value, list | tuple) else (value,):
             if isinstance(name, os.PathLike):
                 raise ValueError(f"expected a name, got a path; a folder of clouds is named '{FOLDER_PREFIX}{name}'")
         return value

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import math
 import os
 import secrets
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,7 +25,6 @@ import numpy as np
 from ..codecs.registry import CodecSpec
 from . import allowed, seal
 from .compiled import CompiledCache
-from .moment import is_from_outside, is_passing_number
 from .pipe import Pipe, PipeError
 from .row import Status
 
@@ -35,6 +36,10 @@ TAIL_LINES, TAIL_CHARACTERS = 20, 2000
 LARGEST_TAIL = 1 << 16
 #: Errors whose text is made for people: their kind need not be named.
 SPOKEN_ERRORS = frozenset(("CodecError", "CloudError", "CodecUnavailableError"))
+#: What a system says when it lacks something for the moment.
+_MOMENTARY = (errno.ENOSPC, errno.EDQUOT, errno.ENFILE, errno.EIO, errno.ESTALE)
+#: Signals that come from a person or from the system, not from a codec's own fault.
+_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
 #: The worker's own figure stands while the harness's clock, which sees the way of the messages and the hash of the
 #: result as well, agrees to so many seconds, this fraction, and so many seconds a byte of the result.  Else the
@@ -45,6 +50,8 @@ _CONTRADICTS = (1.0, 0.2, 1 / 30e6)
 _READY_S, _READY_S_PER_BYTE = 5.0, 1 / 10e6
 #: CPU seconds of the worker and of the kernel's books agree to this many seconds and this fraction.
 _CPU_AGREES = (0.05, 0.05)
+#: A first repeat of so many seconds, with all later ones below this fraction of it, was not repeated in earnest.
+_REMEMBERED_S, _REMEMBERED = 0.05, 0.25
 
 # Kept from the start: the module of a codec is imported into the harness, too.
 _clock = time.monotonic
@@ -69,6 +76,34 @@ class Reply:
     peak_mb: float = 0.0
     fields: dict[str, Any] = field(default_factory=dict)
     payload: bytes = b""
+
+    @property
+    def is_remembered(self) -> bool:
+        """Whether the later repeats took so little that they cannot have been the same work.
+
+        Every repeat gets its input anew, but it is the same input in the same process: a codec may remember what it
+        answered, or compile what it needs in its first call.
+        """
+        first, *later = self.wall_s
+        return bool(later) and first >= _REMEMBERED_S and max(later) < _REMEMBERED * first
+
+    @property
+    def typical_s(self) -> float:
+        """The median of the repeats; the first one's seconds where the later ones were remembered."""
+        return self.wall_s[0] if self.is_remembered else statistics.median(self.wall_s)
+
+    @property
+    def typical_cpu_s(self) -> float:
+        """CPU seconds, as `typical_s`."""
+        return self.cpu_s[0] if self.is_remembered else statistics.median(self.cpu_s)
+
+    def notes(self, phase: str) -> dict[str, str]:
+        """What a reader of the times has to know."""
+        if not self.is_remembered:
+            return {}
+        later = max(self.wall_s[1:]) / self.wall_s[0]
+        text = f"the first, for the others took at most {later:.0%} of it: remembered, or compiled in the first call"
+        return {f"{phase}_s_is": text}
 
 
 @dataclass(frozen=True)
@@ -368,7 +403,7 @@ class _Process:
             status = "unavailable"
         elif self._role == "encode" and {"NotApplicableError", "CodecUnavailableError"} & set(kinds):
             status = "not_applicable"  # the codec was set up, so it is this cloud or rate that it does not code
-        elif is_passing_number(message.get("errno")):
+        elif message.get("errno") in _MOMENTARY:
             status = "disrupted"
         elif message.get("memory"):
             status = "out_of_memory"
@@ -385,7 +420,7 @@ class _Process:
         if code >= 0:
             return self._error(self._failed, f"the worker ended with exit code {code}")
         name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
-        if is_from_outside(-code):
+        if -code in _FROM_OUTSIDE:
             memory = ", or by the kernel for want of memory" if -code == signal.SIGKILL else ""
             return self._error("disrupted", f"the worker was ended by {name}: killed from outside{memory}")
         return self._error(self._failed, f"the worker was ended by {name}")

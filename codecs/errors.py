@@ -7,6 +7,10 @@ class PccbenchError(Exception):
     """Base of every error that a user can meet: its text is one clear line."""
 
 
+class PccbenchWarning(UserWarning):
+    """Base of every warning that a user can meet: its text is one clear line."""
+
+
 class CloudError(PccbenchError, ValueError):
     """A point cloud, or a file of one, is not what it should be (says what was expected and what came)."""
 

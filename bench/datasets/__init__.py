@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ..errors import UsageError
-from .base import CloudFile, CloudRef, Dataset, DatasetMissingError, PublishedSet, Selection
+from .base import CloudFile, CloudRef, Dataset, DatasetMissingError, PublishedSet, Selection, without_repeats
 from .folder import Folder
 from .published import published_sets
 from .root import data_root
@@ -23,24 +23,26 @@ __all__ = [
     "list_datasets",
     "needs_root",
     "open_dataset",
+    "without_repeats",
 ]
 
 FOLDER_PREFIX = "folder:"
 
 
-def open_dataset(name: str, root: Path | None = None) -> Dataset:
+def open_dataset(name: str, root: Path | None = None, columns: int | None = None) -> Dataset:
     """A data set by name.
 
     Args:
         name: `8ivfb`, `synthetic`, ..., or `folder:PATH`.
         root: folder of the data sets; None for PCCBENCH_DATA or the configuration file.
+        columns: float32 values of a row of headerless `.bin` files in `folder:PATH`; None for what these say.
 
     Raises:
         UsageError: an unknown name, with near matches, or a root that does not exist.
     """
     if name.startswith(FOLDER_PREFIX):
         path = Path(name.removeprefix(FOLDER_PREFIX)).expanduser()
-        return Folder(name, f"clouds in {path}", root=path)
+        return Folder(name, f"clouds in {path}", root=path, columns=columns)
     if name == SyntheticSet.key:  # needs no root, and works where that is set wrong
         return SyntheticSet()
     known = {dataset.name: dataset for dataset in published_sets(None)}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -17,9 +16,22 @@ from ...codecs.cloud import PointCloud
 from ...codecs.errors import CloudError
 from ..errors import UsageError
 
+#: Start of a layout's pattern for names in any folder below; `glob` would not follow links there.
+_ANYWHERE = "**/"
+
 
 class DatasetMissingError(UsageError):
     """A data set is not there: where it was looked for, where it is published, its terms and layout."""
+
+
+def without_repeats(cloud: PointCloud) -> PointCloud:
+    """The cloud as it is coded and measured: the one policy on repeated points, of every data set and command.
+
+    On a voxel grid a repeated point says nothing new; it is merged, as MPEG's tools do, and counted in
+    `repeats_dropped`.  Points of real coordinates stay as they are: a laser's two returns from one place are two.
+    Rates are bits a point of what this returns.
+    """
+    return cloud.merged() if cloud.is_voxelised else cloud
 
 
 class CloudRef(ABC):
@@ -60,7 +72,7 @@ class CloudFile(CloudRef):
         bit_depth: that the data set declares; None for what the file says.
         peak: of the PSNR, where the data set declares one.
         points: published number of points, where known.
-        merges_duplicates: repeated points of a voxelised cloud are merged on loading.
+        columns: float32 values of a row of a headerless `.bin`; None for what its name and values say.
     """
 
     name: str
@@ -69,19 +81,18 @@ class CloudFile(CloudRef):
     bit_depth: int | None = None
     peak: float | None = None
     points: int | None = None
-    merges_duplicates: bool = True
+    columns: int | None = None
 
     @cached_property
     def source_sha256(self) -> str:
         """Hash of the file."""
-        try:
-            return hashlib.sha256(self.path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise CloudError(f"{self.path}: cannot be read: {error.strerror}") from None
+        from ...codecs.formats import file_sha256
+
+        return file_sha256(self.path)
 
     def fingerprint(self) -> dict[str, Any]:
         """Hash of the file and the loading rules."""
-        rules = {"bit_depth": self.bit_depth, "peak": self.peak, "merges_duplicates": self.merges_duplicates}
+        rules = {"bit_depth": self.bit_depth, "peak": self.peak, "columns": self.columns}
         return {"source_sha256": self.source_sha256, **rules}
 
     def load(self) -> PointCloud:
@@ -91,21 +102,28 @@ class CloudFile(CloudRef):
             raise CloudError(f"{self.path}: an empty cloud")
         if self.points is not None and len(cloud) != self.points:
             raise CloudError(f"{self.path}: {len(cloud):,} points, the published frame has {self.points:,}")
-        return cloud.merged() if self.merges_duplicates and cloud.is_voxelised else cloud
+        return without_repeats(cloud)
 
     def _read(self) -> PointCloud:
         from ...codecs.formats import read_cloud
 
         depth = "auto" if self.bit_depth is None else self.bit_depth
-        return read_cloud(self.path, bit_depth=depth, declared_peak=self.peak)  # type: ignore[arg-type]
+        return read_cloud(self.path, bit_depth=depth, declared_peak=self.peak, columns=self.columns)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Clouds that were asked for: those that are there, and the names of those that are not."""
+    """Clouds that were asked for.
+
+    Attributes:
+        found: those that are there.
+        missing: names of those that are not.
+        unmatched: patterns that choose nothing, each with the names that are near.
+    """
 
     found: list[CloudRef]
     missing: list[str] = field(default_factory=list)
+    unmatched: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,41 +157,53 @@ class Dataset(ABC):
         """Further words that choose a cloud (its sequence)."""
         return ()
 
-    def select(self, patterns: Sequence[str] | None) -> Selection:
+    def select(self, patterns: Sequence[str] | None, *, must_match: bool = True) -> Selection:
         """The clouds that patterns choose, or the default ones.
+
+        A pattern that is the name of a cloud means that cloud, whatever else it may mean (`scan[1]`, `*`).
 
         Args:
             patterns: names, sequences, or shell patterns of either; None for the default.
+            must_match: whether a pattern that chooses nothing is an error; else it stands in `unmatched`.
 
         Raises:
             UsageError: a pattern that chooses nothing, with near matches.
             DatasetMissingError: none of the clouds is there.
         """
         here = self.available()
+        unmatched: dict[str, list[str]] = {}
         if patterns is None:
             wanted = list(self.default) or sorted(here)
         else:
-            wanted = list(dict.fromkeys(name for pattern in patterns for name in self._matching(pattern, here)))
+            chosen = {pattern: self._matching(pattern, here) for pattern in patterns}
+            wanted = list(dict.fromkeys(name for names in chosen.values() for name in names))
+            unmatched = {pattern: self._near(pattern, here) for pattern, names in chosen.items() if not names}
+        if unmatched and must_match:
+            pattern, near = next(iter(unmatched.items()))
+            if not here:
+                raise DatasetMissingError(self.missing_text([pattern]))
+            shown = ", ".join(name.replace(",", r"\,") for name in near)  # as the command line takes it
+            raise UsageError(f"{self.name} has no cloud {pattern!r}; did you mean {shown}?")
         missing = [name for name in wanted if name not in here]
         found = [here[name] for name in wanted if name in here]
-        if not found:
+        if not found and not unmatched:
             raise DatasetMissingError(self.missing_text(missing))
-        return Selection(found, missing)
+        return Selection(found, missing, unmatched)
 
-    def _matching(self, pattern: str, here: dict[str, CloudRef]) -> list[str]:
+    def _matching(self, pattern: str, here: Mapping[str, CloudRef]) -> list[str]:
         names = list(dict.fromkeys([*self.default, *sorted(here)]))
-        chosen = [n for n in names if any(fnmatchcase(word, pattern) for word in (n, *self.aliases(n)))]
+        if pattern in names:
+            return [pattern]
+        words = {name: (name, *self.aliases(name)) for name in names}
+        chosen = [name for name in names if pattern in words[name]]
         preferred = [name for name in chosen if name in self.default]
         # A sequence has hundreds of frames: its name alone means the customary one, a pattern all that match.
-        if preferred and not any(fnmatchcase(name, pattern) for name in chosen):
-            return preferred
-        if chosen:
-            return chosen
-        if not here:
-            raise DatasetMissingError(self.missing_text([pattern]))
-        words = sorted({word for name in names for word in (name, *self.aliases(name))})
-        near = get_close_matches(pattern, words, n=3, cutoff=0.4) or words[:5]
-        raise UsageError(f"{self.name} has no cloud {pattern!r}; did you mean {', '.join(near)}?")
+        return preferred or chosen or [n for n in names if any(fnmatchcase(word, pattern) for word in words[n])]
+
+    def _near(self, pattern: str, here: Mapping[str, CloudRef]) -> list[str]:
+        names = list(dict.fromkeys([*self.default, *sorted(here)]))
+        words = sorted({word for name in names for word in (name, *self.aliases(name))} - {pattern})
+        return get_close_matches(pattern, words, n=3, cutoff=0.4) or words[:5]
 
     def missing_text(self, missing: Sequence[str]) -> str:
         """One message: what is missing, where it was looked for and how to get it."""
@@ -189,7 +219,7 @@ class PublishedSet(Dataset):
         folder: name of the set's own folder.
         pattern: of the files below that folder.
         frames: default clouds with their published number of points (None where unknown).
-        prototype: how a file is loaded: bit depth, peak, duplicate policy.
+        prototype: how a file is loaded: bit depth, peak, columns.
         naming: "stem" for the file's, or which parts of its path make the name of a cloud.
         depth_in_sequence: the number at the end of a sequence's name is its bit depth.
         one_of_each: a plain run takes the first cloud of each sequence, where `frames` names none.
@@ -227,12 +257,20 @@ class PublishedSet(Dataset):
         if base is None or not base.is_dir():
             return {}
         found: dict[str, CloudRef] = {}
-        for path in sorted(base.glob(self.pattern)):
+        for path in self._files(base):
             name = self._name(path.relative_to(base))
             cloud = replace(self.prototype, name=name, dataset=self.name, path=path, points=self.frames.get(name))
             depth = re.search(r"[0-9]+$", self._sequence(name)) if self.depth_in_sequence else None
             found[name] = replace(cloud, bit_depth=int(depth[0])) if depth else cloud
         return found
+
+    def _files(self, base: Path) -> list[Path]:
+        """The files of the layout, through links."""
+        from ...codecs.formats.tree import is_file, walk_files
+
+        if self.pattern.startswith(_ANYWHERE):
+            return walk_files(base, [self.pattern.removeprefix(_ANYWHERE)])
+        return sorted(path for path in base.glob(self.pattern) if is_file(path))
 
     def _name(self, below: Path) -> str:
         """Name of the cloud in a file: its stem, or the parts of its path that tell it from others."""

@@ -43,7 +43,7 @@ class MeshCloud(CloudFile):
         low, high = points.min(axis=0), points.max(axis=0)
         scale = ((1 << depth) - 1) / max(float((high - low).max()), np.finfo(np.float64).tiny)
         voxels = np.unique(np.rint((points - low) * scale).astype(np.int32), axis=0)
-        return PointCloud(voxels, bit_depth=depth)
+        return PointCloud(voxels, bit_depth=depth, repeats_dropped=SAMPLES - len(voxels))
 
 
 def _on_triangles(corners: npt.NDArray[np.float64], generator: np.random.Generator) -> npt.NDArray[np.float64]:

@@ -29,7 +29,7 @@ def published_sets(root: Path | None) -> list[PublishedSet]:
         root=root,
         folder="SemanticKITTI",
         pattern="sequences/*/velodyne/*.bin",
-        prototype=CloudFile("", "", Path(), peak=KITTI_PEAK_M, merges_duplicates=False),
+        prototype=CloudFile("", "", Path(), peak=KITTI_PEAK_M, columns=4),
         naming="1,3",
         one_of_each=True,
     )
@@ -90,7 +90,7 @@ def published_sets(root: Path | None) -> list[PublishedSet]:
             kitti,
             name="semantickitti-2cm",
             title="SemanticKITTI sweeps voxelised at 2 cm, points of one voxel merged; peak 59.70 m",
-            prototype=VoxelisedCloud("", "", Path(), peak=KITTI_PEAK_M / KITTI_STEP_M, step=KITTI_STEP_M),
+            prototype=VoxelisedCloud("", "", Path(), peak=KITTI_PEAK_M / KITTI_STEP_M, columns=4, step=KITTI_STEP_M),
         ),
         PublishedSet(
             "modelnet40",

@@ -32,7 +32,7 @@ class VoxelisedCloud(CloudFile):
     def _read(self) -> PointCloud:
         from ...codecs.formats import read_cloud
 
-        points: npt.NDArray[Any] = read_cloud(self.path, bit_depth=None).points
+        points: npt.NDArray[Any] = read_cloud(self.path, bit_depth=None, columns=self.columns).points
         if not len(points):
             raise CloudError(f"{self.path}: an empty cloud")
         wide = points.astype(np.float64)

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...codecs.formats.files import read_mesh
 from ...codecs.formats.mesh import Mesh
+from ...codecs.formats.tree import file_sha256, walk_files
 from ..errors import UsageError
 
 MESH_SUFFIXES = (".off", ".obj", ".ply")
@@ -115,7 +116,7 @@ class MeshFile:
 
     def sha256(self) -> str:
         """Hash of the file."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return file_sha256(self.path)
 
     def mesh(self) -> Mesh:
         """Read it.
@@ -149,9 +150,7 @@ def find_meshes(folder: Path) -> list[MeshFile]:
         raise UsageError(f"expected a folder of meshes, there is no folder {folder}")
     licences = _licences(folder / "INDEX.csv")
     meshes = []
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in MESH_SUFFIXES or not path.is_file():
-            continue
+    for path in walk_files(folder, [f"*{suffix}" for suffix in MESH_SUFFIXES]):
         relative = path.relative_to(folder)
         name = relative.as_posix()
         category = relative.parts[0] if len(relative.parts) > 1 else ""
@@ -161,6 +160,10 @@ def find_meshes(folder: Path) -> list[MeshFile]:
     # The folder's own name and its parent's count too; those further up may say anything.
     place = "/".join(folder.resolve().parts[-2:])
     refuse_evaluation_data([f"{place}/{mesh.name}" for mesh in meshes])
+    # A link may give such data another name.
+    home = folder.resolve()
+    targets = [target for mesh in meshes if not (target := mesh.path.resolve()).is_relative_to(home)]
+    refuse_evaluation_data(["/".join(target.parts[-4:]) for target in targets])
     return meshes
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..blocks import Blocks as PackedBlocks
 from ..errors import CloudError
-from ..formats import read_cloud
+from ..formats import read_cloud, walk_files
 from .cells import CELL_SIDE, Cells, cells_of, keys_of, morton_of_raster, neighbours_of, voxel_offsets
 
 #: Files that `cloud_files` finds, and the split of `bench prepare` that is trained on.
@@ -116,7 +116,7 @@ def cloud_files(folder: Path) -> list[Path]:
     Raises:
         CloudError: there is none.
     """
-    files = sorted(path for path in folder.rglob("*") if path.suffix in CLOUD_SUFFIXES)
+    files = walk_files(folder, [f"*{suffix}" for suffix in CLOUD_SUFFIXES])
     if not files:
         suffixes = ", ".join(CLOUD_SUFFIXES)
         raise CloudError(f"{folder}: expected the blocks of bench prepare, or clouds ({suffixes}), found none")

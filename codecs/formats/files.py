@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,30 +12,38 @@ from ..cloud import PointCloud
 from ..errors import CloudError
 from .arrays import format_npy, format_npz, read_npy, read_npz
 from .grid import BitDepth, named_bit_depth
-from .kitti import format_kitti, read_kitti
 from .mesh import Mesh
 from .obj import is_obj, read_obj
 from .off import is_off, read_off
 from .pcd import format_pcd, read_pcd
-from .ply import Encoding, format_ply, read_ply, read_ply_mesh
+from .ply import format_ply, read_ply, read_ply_mesh
+from .ply_header import Encoding
+from .sweep import format_kitti, read_sweep
 from .table import Table
+from .tree import CloudWarning, printable, read_bytes
 
 _READERS: dict[str, Callable[[bytes], Table]] = {
     ".ply": read_ply,
     ".pcd": read_pcd,
-    ".bin": read_kitti,
+    ".bin": read_sweep,
     ".npy": read_npy,
     ".npz": read_npz,
 }
 #: Extensions that `read_cloud` and `write_cloud` know.
 READABLE = tuple(_READERS)
 WRITABLE = (".ply", ".pcd", ".bin", ".npy", ".npz")
+#: Characters of an error's text, without the path; a damaged file may put megabytes into it.
+_MAX_TEXT = 400
 
 
 def read_cloud(
-    path: str | os.PathLike[str], *, bit_depth: BitDepth = "auto", declared_peak: float | None = None
+    path: str | os.PathLike[str],
+    *,
+    bit_depth: BitDepth = "auto",
+    declared_peak: float | None = None,
+    columns: int | None = None,
 ) -> PointCloud:
-    """Read a cloud from a PLY, PCD, KITTI `.bin`, npy or npz file.
+    """Read a cloud from a PLY, PCD, npy or npz file, or from a headerless `.bin` of KITTI or nuScenes.
 
     The content decides where it starts with a known mark (so a PLY under another name is read), else the
     extension.  With "auto" the cloud is voxelised when all coordinates are integers in [0, 2**21); its depth
@@ -44,6 +53,9 @@ def read_cloud(
         path: the file.
         bit_depth: depth that the cloud must have, None for a real-valued cloud, or "auto".
         declared_peak: peak of the PSNR that the data set states; see `PointCloud`.
+        columns: float32 values of a row of a headerless `.bin`; None for what its name and values say (see `sweep`).
+
+    What a file holds besides the cloud is named by a `CloudWarning`.
 
     Raises:
         CloudError: the file cannot be read or does not hold such a cloud; the text names the file and says
@@ -51,10 +63,26 @@ def read_cloud(
     """
     path = Path(path)
     try:
-        data = _read_bytes(path)
-        return _reader(path, data)(data).cloud(bit_depth, named_bit_depth(path.name), declared_peak)
+        data = read_bytes(path)
+        reader = _reader(path, data)
+        table = read_sweep(data, columns, path.name) if reader is read_sweep else reader(data)
+        del data  # columns keep what they need of it
+        cloud = table.cloud(bit_depth, named_bit_depth(path.name), declared_peak)
     except CloudError as error:
-        raise CloudError(f"{path}: {error}") from None
+        raise _named(path, error) from None
+    except MemoryError:
+        raise CloudError(f"{path}: needs more memory than there is") from None
+    if table.left_out:
+        some = ", ".join(table.left_out[:8])
+        warnings.warn(f"{path}: no part of the cloud, left out: {some[:_MAX_TEXT]}", CloudWarning, stacklevel=2)
+    return cloud
+
+
+def _named(path: Path, error: CloudError) -> CloudError:
+    """The error with the file's name, in one line that a terminal and a table can take."""
+    text = " ".join(str(error).split())
+    text = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."
+    return CloudError(printable(f"{path}: {text}"))
 
 
 def read_mesh(path: str | os.PathLike[str]) -> Mesh:
@@ -65,7 +93,7 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     """
     path = Path(path)
     try:
-        data = _read_bytes(path)
+        data = read_bytes(path)
         if is_off(data):
             return read_off(data)
         if data.startswith(b"ply"):
@@ -74,7 +102,9 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
             return read_obj(data)
         raise CloudError(f"expected a mesh in OFF, PLY or OBJ, it starts with {data[:12]!r}")
     except CloudError as error:
-        raise CloudError(f"{path}: {error}") from None
+        raise _named(path, error) from None
+    except MemoryError:
+        raise CloudError(f"{path}: needs more memory than there is") from None
 
 
 def write_cloud(
@@ -124,21 +154,6 @@ def _reader(path: Path, data: bytes) -> Callable[[bytes], Table]:
     if is_off(data):
         raise CloudError("a mesh, expected a cloud: sample it first (the data set modelnet40 does)")
     raise CloudError(f"unsupported extension {suffix!r}, clouds are read from {' '.join(READABLE)}")
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        if path.is_dir():
-            raise CloudError("a folder, expected a file")
-        if path.exists() and not path.is_file():
-            raise CloudError("a device or pipe, expected a file")  # may never end
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise CloudError("no such file") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        if isinstance(error, CloudError):
-            raise
-        raise CloudError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _write_bytes(path: Path, data: bytes) -> None:

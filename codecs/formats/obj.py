@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 
 import numpy as np
 
@@ -28,29 +29,30 @@ def read_obj(data: bytes) -> Mesh:
         CloudError: no vertices or faces, a damaged line, a face without vertex.
     """
     text = data.replace(b"\\\r\n", b" ").replace(b"\\\n", b" ")  # a backslash continues a line
-    rows: list[list[bytes]] = []
-    sizes: list[int] = []
-    corners: list[int] = []
+    if b"\n" not in text:
+        text = text.replace(b"\r", b"\n")  # line ends of old
+    coordinates = array("d")
+    sizes, corners = array("q"), array("q")
+    n_vertices = 0
     try:
-        for kind, rest in _ELEMENT.findall(text):
+        for element in _ELEMENT.finditer(text):
+            kind, rest = element.groups()
             words = rest.split(b"#", 1)[0].split()
             if kind == b"v":
                 if len(words) < 3:
-                    raise ValueError(f"vertex {len(rows)} has {len(words)} coordinates")
-                rows.append(words[:3])
+                    raise ValueError(f"vertex {n_vertices} has {len(words)} coordinates")
+                coordinates.extend(map(float, words[:3]))
+                n_vertices += 1
                 continue
             sizes.append(len(words))
             for word in words:
                 number = int(word.split(b"/", 1)[0])
                 if not number:
                     raise ValueError(f"face {len(sizes) - 1} names vertex 0, but numbers start at 1")
-                corners.append(number - 1 if number > 0 else len(rows) + number)
-        if not rows:
-            raise CloudError("no vertices: expected an OBJ mesh")
-        vertices = np.array(rows, dtype=np.float64)
-        faces = triangles(np.array(sizes, np.int64), np.array(corners, np.int64))
+                corners.append(number - 1 if number > 0 else n_vertices + number)
     except (ValueError, OverflowError) as error:
-        if isinstance(error, CloudError):
-            raise
-        raise CloudError(f"damaged OBJ file: {str(error).splitlines()[0][:120]}") from None
-    return Mesh(vertices, faces)
+        raise CloudError(f"damaged OBJ file: {(str(error).splitlines() or [''])[0][:120]}") from None
+    if not n_vertices:
+        raise CloudError("no vertices: expected an OBJ mesh")
+    faces = triangles(np.frombuffer(sizes, np.int64), np.frombuffer(corners, np.int64))
+    return Mesh(np.frombuffer(coordinates, np.float64).reshape(-1, 3), faces)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,52 +12,89 @@ import numpy.typing as npt
 
 from ..cloud import PointCloud
 from ..errors import CloudError
+from .bounds import refuse_columns, refuse_growth
 from .table import Table
-from .text import parse_rows
+from .text import parse_numbers, typed
 
 _MAX_HEADER_BYTES = 1 << 16
 _TYPES = {"I": "i", "U": "u", "F": "f"}
+#: A point takes some dozens of bytes; with features, thousands.
+_MAX_POINT_BYTES = 1 << 20
+_PACKED = ("rgb", "rgba")
 _NAMES = {"normal_x": "nx", "normal_y": "ny", "normal_z": "nz"}
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A field of each point.
+
+    Attributes:
+        dtype: of each of its values.
+        count: values a point; none for some writers' padding.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    count: int
+
+    @property
+    def is_padding(self) -> bool:
+        """Bytes that mean nothing."""
+        return self.name == "_"
+
+    @property
+    def size(self) -> int:
+        """Bytes a point."""
+        return self.dtype.itemsize * self.count
+
+    @property
+    def columns(self) -> list[str]:
+        """What its columns are called."""
+        return [self.name] if self.count == 1 else [f"{self.name}[{item}]" for item in range(self.count)]
 
 
 def read_pcd(data: bytes) -> Table:
     """All fields of a PCD file; packed `rgb` becomes red, green and blue.
 
     Raises:
-        CloudError: not a PCD, a damaged header, or fewer bytes than the header promises.
+        CloudError: not a PCD, a damaged header, or another number of values than the header promises.
     """
     entries, encoding, body = _parse_header(data)
-    fields = entries.get("FIELDS", entries.get("COLUMNS", []))
-    if not fields:
-        raise CloudError("the PCD header has no FIELDS line")
-    sizes = entries.get("SIZE", ["4"] * len(fields))
-    kinds = entries.get("TYPE", ["F"] * len(fields))
-    counts = _integers(entries, "COUNT", ["1"] * len(fields))
-    if not len(fields) == len(sizes) == len(kinds) == len(counts):
-        raise CloudError(
-            f"the PCD header names {len(fields)} fields, {len(sizes)} sizes, {len(kinds)} types, {len(counts)} counts"
-        )
+    fields = _fields(entries)
     n_points = _n_points(entries)
-    columns: list[tuple[str, np.dtype[Any]]] = []
-    for index, (name, kind, size, count) in enumerate(zip(fields, kinds, sizes, counts, strict=True)):
-        if kind not in _TYPES or size not in {"F": ("4", "8")}.get(kind, ("1", "2", "4", "8")):
-            raise CloudError(f"the PCD field {name!r} has type {kind} of {size} bytes")
-        if not 1 <= count <= 4096:
-            raise CloudError(f"the PCD field {name!r} has count {count}, expected 1 to 4096")
-        names = [name] if count == 1 else [f"{name}[{item}]" for item in range(count)]
-        # "_" is padding, which may occur more than once.
-        names = [f"_{index}.{item}" for item in range(count)] if name == "_" else names
-        columns += [(column, np.dtype("<" + _TYPES[kind] + size)) for column in names]
-    if len({name for name, _ in columns}) < len(columns):
-        raise CloudError(f"the PCD header names a field twice: {' '.join(fields)}")
     if encoding == "ascii":
-        arrays = _from_text(body, n_points, columns)
+        arrays = _from_text(body, n_points, fields)
     elif encoding == "binary":
-        arrays = _from_rows(body, n_points, columns)
+        arrays = _from_rows(body, n_points, fields)
     else:
-        arrays = _from_lzf(body, n_points, columns)
-    kept = {name: column for name, column in arrays.items() if not name.startswith("_")}
-    return Table(_unpacked({_NAMES.get(name, name): column for name, column in kept.items()}))
+        arrays = _from_lzf(body, n_points, fields, len(data))
+    return Table(_unpacked({_NAMES.get(name, name): column for name, column in arrays.items()}))
+
+
+def _fields(entries: dict[str, list[str]]) -> list[_Field]:
+    names = entries.get("FIELDS", entries.get("COLUMNS", []))
+    if not names:
+        raise CloudError("the PCD header has no FIELDS line")
+    sizes = entries.get("SIZE", ["4"] * len(names))
+    kinds = [kind.upper() for kind in entries.get("TYPE", ["F"] * len(names))]  # some programs write f
+    counts = _integers(entries, "COUNT", ["1"] * len(names))
+    if not len(names) == len(sizes) == len(kinds) == len(counts):
+        raise CloudError(
+            f"the PCD header names {len(names)} fields, {len(sizes)} sizes, {len(kinds)} types, {len(counts)} counts"
+        )
+    fields = []
+    for name, kind, size, count in zip(names, kinds, sizes, counts, strict=True):
+        if kind not in _TYPES or size not in {"F": ("4", "8")}.get(kind, ("1", "2", "4", "8")):
+            raise CloudError(f"the PCD field {name[:40]!r} has type {kind[:8]} of {size[:8]} bytes")
+        fields.append(_Field(name, np.dtype("<" + _TYPES[kind] + size), count))
+    if sum(field.size for field in fields) > _MAX_POINT_BYTES:
+        raise CloudError(f"the PCD header promises more than {_MAX_POINT_BYTES:,} bytes a point")
+    refuse_columns(sum(field.count for field in fields if not field.is_padding))
+    named = [field.name for field in fields if not field.is_padding]
+    if len(set(named)) < len(named):
+        twice = next(name for name in named if named.count(name) > 1)
+        raise CloudError(f"the PCD header names the field {twice[:40]!r} twice")
+    return fields
 
 
 def _parse_header(data: bytes) -> tuple[dict[str, list[str]], str, bytes]:
@@ -93,18 +131,30 @@ def _n_points(entries: dict[str, list[str]]) -> int:
     return points[0]
 
 
-def _from_text(body: bytes, n_points: int, columns: list[tuple[str, np.dtype[Any]]]) -> dict[str, npt.NDArray[Any]]:
-    # A packed colour may be written as the number of its bits although its type says float.
-    dtypes = [np.dtype(np.float64) if name in ("rgb", "rgba") else dtype for name, dtype in columns]
-    arrays = parse_rows(body, n_points, [dtype.newbyteorder("=") for dtype in dtypes])
-    out = {}
-    for (name, dtype), array in zip(columns, arrays, strict=True):
-        if name in ("rgb", "rgba"):
-            as_float = dtype.kind == "f" and not bool((np.rint(array) == array).all() and (array >= 1).any())
-            out[name] = array.astype(np.float32).view(np.uint32) if as_float else _as_uint32(name, array)
-        else:
-            out[name] = array
+def _from_text(body: bytes, n_points: int, fields: list[_Field]) -> dict[str, npt.NDArray[Any]]:
+    values = parse_numbers(body)
+    width = sum(field.count for field in fields)
+    if n_points * width != len(values):
+        what = "truncated: " if n_points * width > len(values) else ""
+        raise CloudError(
+            f"{what}the header promises {n_points:,} points of {width:,} values, {n_points * width:,} in all, "
+            f"but {len(values):,} came"
+        )
+    rows = values.reshape(n_points, width) if width else np.empty((0, 0))
+    out: dict[str, npt.NDArray[Any]] = {}
+    place = 0
+    for field in fields:
+        for item, name in enumerate([] if field.is_padding else field.columns):
+            column = np.ascontiguousarray(rows[:, place + item])
+            out[name] = _packed(name, column, field) if name in _PACKED else typed(column, field.dtype, name)
+        place += field.count
     return out
+
+
+def _packed(name: str, column: npt.NDArray[Any], field: _Field) -> npt.NDArray[Any]:
+    """A packed colour may be written as the number of its bits although its type says float."""
+    as_float = field.dtype.kind == "f" and not bool((np.rint(column) == column).all() and (column >= 1).any())
+    return column.astype(np.float32).view(np.uint32) if as_float else _as_uint32(name, column)
 
 
 def _as_uint32(name: str, array: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
@@ -113,18 +163,35 @@ def _as_uint32(name: str, array: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
     return array.astype(np.uint32)
 
 
-def _from_rows(body: bytes, n_points: int, columns: list[tuple[str, np.dtype[Any]]]) -> dict[str, npt.NDArray[Any]]:
-    row = np.dtype(columns)
-    _promised(n_points, n_points * row.itemsize, len(body))
-    rows = np.frombuffer(body, row, n_points)
-    return {name: rows[name] for name, _ in columns}
+def _from_rows(body: bytes, n_points: int, fields: list[_Field]) -> dict[str, npt.NDArray[Any]]:
+    width = sum(field.size for field in fields)
+    _promised(n_points, n_points * width, len(body))
+    if width and len(body) - n_points * width >= width:
+        raise CloudError(
+            f"the header promises {n_points:,} points of {width:,} bytes, but {len(body) - n_points * width:,} bytes "
+            "more than these take came: a wrong count, or other fields than the header names"
+        )
+    if not n_points:
+        return {name: np.empty(0, field.dtype) for field in fields if not field.is_padding for name in field.columns}
+    out: dict[str, npt.NDArray[Any]] = {}
+    offset = 0
+    for field in fields:
+        if not field.is_padding:
+            kind = np.dtype((field.dtype, (field.count,)))
+            row = np.dtype({"names": ["it"], "formats": [kind], "offsets": [offset], "itemsize": width})
+            values = np.frombuffer(body, row, n_points)["it"] if field.count else np.empty((0, 0))
+            out.update({name: values[:, item] for item, name in enumerate(field.columns)})
+        offset += field.size
+    return out
 
 
-def _from_lzf(body: bytes, n_points: int, columns: list[tuple[str, np.dtype[Any]]]) -> dict[str, npt.NDArray[Any]]:
+def _from_lzf(body: bytes, n_points: int, fields: list[_Field], n_file: int) -> dict[str, npt.NDArray[Any]]:
     if len(body) < 8:
         raise CloudError(f"truncated: {len(body)} bytes after the PCD header, expected the two sizes")
     n_packed, n_plain = struct.unpack_from("<II", body)
-    expected = n_points * sum(dtype.itemsize for _, dtype in columns)
+    if n_plain == n_points * sum(field.size for field in fields if not field.is_padding):
+        fields = [field for field in fields if not field.is_padding]  # PCL leaves padding out here
+    expected = n_points * sum(field.size for field in fields)
     if n_plain != expected:
         raise CloudError(f"{n_points:,} points take {expected:,} bytes, the compressed data hold {n_plain:,}")
     if n_packed > len(body) - 8:
@@ -132,14 +199,20 @@ def _from_lzf(body: bytes, n_points: int, columns: list[tuple[str, np.dtype[Any]
             f"truncated: the header promises {n_points:,} points in {n_packed:,} compressed bytes, "
             f"but only {len(body) - 8:,} bytes came"
         )
-    from .lzf import decompress
+    refuse_growth(n_plain, n_file)
+    plain = b""
+    if n_plain:
+        from .lzf import decompress
 
-    plain = decompress(body[8 : 8 + n_packed], n_plain) if n_plain else b""
-    arrays, offset = {}, 0
-    for name, dtype in columns:  # column after column, not row after row
-        arrays[name] = np.frombuffer(plain, dtype, n_points, offset) if n_plain else np.empty(0, dtype)
-        offset += n_points * dtype.itemsize
-    return arrays
+        plain = decompress(body[8 : 8 + n_packed], n_plain)
+    out: dict[str, npt.NDArray[Any]] = {}
+    offset = 0
+    for field in fields:  # field after field, not point after point
+        if not field.is_padding and field.count:
+            values = np.frombuffer(plain, field.dtype, n_points * field.count, offset).reshape(n_points, field.count)
+            out.update({name: values[:, item] for item, name in enumerate(field.columns)})
+        offset += n_points * field.size
+    return out
 
 
 def _promised(n_points: int, expected: int, came: int) -> None:
@@ -150,7 +223,7 @@ def _promised(n_points: int, expected: int, came: int) -> None:
 
 
 def _unpacked(columns: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    for name in ("rgb", "rgba"):
+    for name in _PACKED:
         column = columns.get(name)
         if column is None or column.dtype.itemsize != 4:
             continue

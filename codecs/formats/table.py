@@ -25,10 +25,12 @@ class Table:
     Attributes:
         columns: (n,) arrays by name; the reader names normals nx ny nz and colours red green blue.
         bit_depth: depth that the file itself states, or None.
+        left_out: what the file holds besides and a cloud cannot, each in a few words.
     """
 
     columns: Mapping[str, npt.NDArray[Any]]
     bit_depth: int | None = None
+    left_out: tuple[str, ...] = ()
 
     def cloud(self, bit_depth: BitDepth, hint: int | None, declared_peak: float | None) -> PointCloud:
         """The cloud of the table; see `on_grid` for the depth.
@@ -39,7 +41,8 @@ class Table:
         columns = dict(self.columns)
         missing = [name for name in _COORDINATES if name not in columns]
         if missing:
-            raise CloudError(f"no {', '.join(missing)} among its properties ({', '.join(columns) or 'none'})")
+            known = [name[:40] for name in columns][:12]
+            raise CloudError(f"no {', '.join(missing)} among its properties ({', '.join(known) or 'none'})")
         points = together([columns.pop(name) for name in _COORDINATES])
         if not len(points):
             raise CloudError("empty cloud: it holds no points")

@@ -1,13 +1,15 @@
 """Codecs that misbehave, each in its own way; loaded as a third party's file would be."""
 
+import errno
 import os
 import sys
 import time
 
 import numpy as np
 
-from pccbench.codecs.base import Codec, CodecCard, Rate
+from pccbench.codecs.base import Bitstream, Codec, CodecCard, Rate
 from pccbench.codecs.cloud import PointCloud
+from pccbench.codecs.errors import CodecUnavailableError, NotApplicableError
 
 
 class Honest(Codec):
@@ -155,3 +157,113 @@ class LeavesFiles(Honest):
     def decode(self, data):
         with open("cloud.bin", "rb") as file:  # noqa: PTH123
             return super().decode(file.read())
+
+
+class IsNotApplicable(Honest):
+    name = "is-not-applicable"
+
+    def encode(self, cloud, rate):
+        raise NotApplicableError("codes spheres alone")
+
+
+class IsUnavailable(Honest):
+    """Its set-up finds out that it cannot run; `rates` gives two, so that this would be said twice."""
+
+    name = "is-unavailable"
+
+    def rates(self):
+        return [Rate("one"), Rate("two")]
+
+    def warm_up(self):
+        raise CodecUnavailableError("no licence: buy one")
+
+
+class FillsTheDisk(Honest):
+    name = "fills-the-disk"
+
+    def encode(self, cloud, rate):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class Changes(Honest):
+    """Its stream is another one each time."""
+
+    name = "changes"
+
+    def rates(self):
+        return [Rate("only")]
+
+    def encode(self, cloud, rate):
+        self.calls = getattr(self, "calls", 0) + 1
+        return super().encode(cloud, rate) + bytes(12 * self.calls)
+
+
+class Chatters(Honest):
+    """Says twenty megabytes where a line would do."""
+
+    name = "chatters"
+
+    def encode(self, cloud, rate):
+        print("chatter\n" * 3_000_000, file=sys.stderr)
+        raise ValueError("\x1b[2J\u202e" + "x" * 20_000_000)
+
+
+#: Codecs whose card, rates, sections or notes make no sense, by what is wrong with them: honest but for one method.
+CARELESS = {
+    "card-none": {"card": None},
+    "card-dict": {"card": {"version": "1"}},
+    "card-trained-nan": {"card": CodecCard("1", trained=float("nan"))},
+    "card-version-list": {"card": CodecCard(["1"])},
+    "card-files-dict": {"card": CodecCard("1", training_files_sha256={"a": 1})},
+    "card-weights-int": {"card": CodecCard("1", weights_sha256=3)},
+    "card-macs-nan": {"card": CodecCard("1", macs_per_point=float("nan"))},
+    "card-parameters-text": {"card": CodecCard("1", parameters="many")},
+    "rates-none": {"rates": None},
+    "rates-empty": {"rates": []},
+    "rates-texts": {"rates": ["r01"]},
+    "rates-twice": {"rates": [Rate("a"), Rate("a")]},
+    "rates-nan": {"rates": [Rate("a", {"step": float("nan")})]},
+    "rates-list": {"rates": [Rate("a", {"step": [1]})]},
+    "rates-huge": {"rates": [Rate("x" * 3_000_000)]},
+    "rates-surrogate": {"rates": [Rate("caf\udce9")]},
+    "rates-control": {"rates": [Rate("a\x1b[2J")]},
+    "rates-lossless-text": {"rates": [Rate("a", lossless="no")]},
+    "rates-parameters-list": {"rates": [Rate("a", ["step"])]},
+    "sections-none": {"sections": None},
+    "sections-text": {"sections": "payload"},
+    "sections-list": {"sections": [1, 2]},
+    "sections-nan": {"sections": {"payload": float("nan")}},
+    "sections-negative": {"sections": {"payload": -1}},
+    "sections-nested": {"sections": {"payload": {"a": 1}}},
+    "sections-many": {"sections": {str(number): 1 for number in range(5000)}},
+    "bits-negative": {"facts": {"estimated_bits": -1e30}},
+    "bits-text": {"facts": {"estimated_bits": "few"}},
+    "notes-huge": {"facts": {"notes": {str(n): "x" * 100_000 for n in range(300)}}},
+    "notes-nan": {"facts": {"notes": {"nan": float("nan"), "set": {1}, "numpy": np.float32(2), "text": "\udce9"}}},
+    "hash-list": {"facts": {"reconstruction_sha256": ["a"]}},
+    "card-numbers": {"card": CodecCard(2, title=3, training_files_sha256=None, parameters=np.int64(5))},
+    "card-title-huge": {"card": CodecCard("1", title="T" * 3_000_000)},
+    "card-title-control": {"card": CodecCard("1", title="caf\udce9 \x1b[2J\u202e")},
+    "rates-numpy": {"rates": [Rate("a", {"step": np.int64(3), "weight": np.float32(0.5)}, lossless=np.bool_(True))]},
+    "sections-numpy": {"sections": np.int64},
+}
+
+
+def _careless(name, kind):
+    def encode(self, cloud, rate):
+        return Bitstream(Honest.encode(self, cloud, rate), **kind["facts"])
+
+    def sections(self, data):
+        return {"payload": np.int64(len(data))} if kind["sections"] is np.int64 else kind["sections"]
+
+    methods = {
+        "card": lambda self: kind["card"],
+        "rates": lambda self: kind["rates"],
+        "sections": sections,
+        "facts": encode,
+    }
+    body = {"encode" if key == "facts" else key: methods[key] for key in kind}
+    return type(f"Careless_{name.replace('-', '_')}", (Honest,), {"name": name, "__module__": __name__, **body})
+
+
+globals().update({cls.__name__: cls for cls in (_careless(*one) for one in CARELESS.items())})

@@ -126,9 +126,174 @@ def test_damaged_run_folders(tmp_path):
     for text in ("{garbage", "[]", '{"schema_version": 1, "sessions": 3}'):
         record.write_text(text)
         assert "run.json: not readable as a run" in refused("report", "run", cwd=tmp_path)
-    record.write_text('{"schema_version": 1, "sessions": []}')
-    (tmp_path / "run" / "rows.jsonl").write_text("[]\n")
-    assert "rows.jsonl:1: not a row (expected an object" in refused("report", "run", cwd=tmp_path)
+    record.write_text('{"schema_version": 99, "sessions": []}')
+    assert "schema version 99" in refused("report", "run", cwd=tmp_path)
+    assert "neither" in refused("repair", tmp_path / "nothing", cwd=tmp_path)
+
+
+def test_a_damaged_store_is_told_repaired_and_run_on(tmp_path):
+    arguments = ("run", "--codecs", "raw", "--clouds", "tiny-gown", "--out", "run", "--no-report")
+    assert bench(*arguments, cwd=tmp_path).returncode == 0
+    rows = tmp_path / "run" / "rows.jsonl"
+    sound = rows.read_bytes()
+    rows.write_bytes(b"\x1b[2J{broken\n" + sound + sound)
+    status = bench("status", "run", cwd=tmp_path)
+    assert status.returncode == 0
+    assert "skipped 1 line that is no row (1: " in status.stderr
+    assert "bench repair run" in status.stderr
+    assert "\x1b" not in status.stderr
+    report = bench("report", "run", cwd=tmp_path)
+    assert report.returncode == 0, report.stderr
+    assert "bench repair run" in report.stderr
+    repaired = bench("repair", "run", cwd=tmp_path)
+    assert "dropped 1 line that is no row" in repaired.stdout
+    assert "1 rows that later ones replace; 1 rows kept" in repaired.stdout
+    assert rows.read_bytes() == sound
+    assert "nothing to repair" in bench("repair", "run", cwd=tmp_path).stdout
+    rows.write_bytes(b"{broken\n" + sound)
+    again = bench(*arguments, cwd=tmp_path)
+    assert again.returncode == 0
+    assert "dropped 1 line that is no row" in again.stderr
+    assert "1 of 1 job ok, 1 of them from before" in again.stdout
+
+
+MODULE = """
+from pccbench.codecs.base import Codec, CodecCard, Rate
+from pccbench.codecs.cloud import PointCloud
+from pccbench.codecs.errors import NotApplicableError
+import numpy as np
+
+class Mine(Codec):
+    name = "mine"
+    def rates(self): return [Rate("only"), Rate("lossless", lossless=True)]
+    def encode(self, cloud, rate):
+        if rate.lossless: raise NotApplicableError("real numbers")
+        if len(cloud) == 3: raise ValueError("\\x1b[2J\\u202ethree")
+        return cloud.points.astype("<i4").tobytes()
+    def decode(self, data): return PointCloud(np.frombuffer(data, "<i4").reshape(-1, 3), bit_depth=10)
+    def card(self): return CodecCard("1")
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with a codec, a folder of clouds, one with a comma in its name, and a YAML that names both."""
+    project = tmp_path / "project"
+    (project / "scans").mkdir(parents=True)
+    (project / "mine.py").write_text(MODULE)
+    generator = np.random.default_rng(3)
+    for name in ("a,b", "c"):
+        points = generator.integers(0, 64, (200, 3)).astype(np.int32)
+        np.save(project / "scans" / f"{name}.npy", np.concatenate([points, points[:20]]))
+    (project / "run.yaml").write_text("codecs: mine\ndatasets: 'folder:scans'\ncodec_modules: mine.py\n")
+    return project
+
+
+def test_a_run_repeats_from_any_folder(tmp_path, project):
+    first = bench("run", "--config", "project/run.yaml", "--out", "run", "--no-report", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "2 of 2 jobs ok, 2 not applicable; rows" in first.stdout
+    session = json.loads((tmp_path / "run" / "run.json").read_text())["sessions"][0]
+    assert session["cwd"] == str(tmp_path)
+    arguments = ("--codecs", "mine", "--dataset", "folder:scans", "--codec-module", "mine.py", "--no-report")
+    typed = bench("run", *arguments, "--out", "../run", cwd=project)
+    assert "2 of 2 jobs ok, 2 not applicable, 4 of them from before" in typed.stdout, typed.stderr
+    (tmp_path / "elsewhere").mkdir()
+    config = tmp_path / "run" / "run.yaml"
+    again = bench("run", "--config", config, "--out", tmp_path / "run", "--no-report", cwd=tmp_path / "elsewhere")
+    assert "4 of them from before" in again.stdout, again.stderr
+    status = bench("status", tmp_path / "run", cwd=tmp_path / "elsewhere")
+    assert "2 of 2 jobs ok, 2 not applicable (" in status.stdout
+    assert "complete" in status.stdout
+
+
+def test_names_with_commas_and_options_given_twice(tmp_path, project):
+    arguments = ("run", "--config", "project/run.yaml", "--rates", "only", "--no-report", "--out", "run")
+    for clouds in ([r"a\,b,c"], [r"a\,b", "c"]):
+        options = [word for value in clouds for word in ("--clouds", value)]
+        done = bench(*arguments, *options, cwd=tmp_path)
+        assert "2 of 2 jobs ok" in done.stdout, done.stderr
+    assert "'a'" in refused(*arguments, "--clouds", "a,b", cwd=tmp_path)
+
+
+def test_a_failing_job_is_tried_again_when_asked_and_steers_no_terminal(tmp_path, project):
+    np.save(project / "scans" / "three.npy", np.eye(3, dtype=np.int32))
+    arguments = ("run", "--config", "project/run.yaml", "--rates", "only", "--no-report", "--out", "run")
+    first = bench(*arguments, cwd=tmp_path)
+    assert first.returncode == 1
+    assert "2 of 3 jobs ok; rows" in first.stdout
+    assert r"ValueError: \x1b[2J\u202ethree" in first.stderr
+    assert "\x1b" not in first.stderr
+    assert "\u202e" not in first.stderr
+    assert "3 of them from before" in bench(*arguments, cwd=tmp_path).stdout
+    again = bench(*arguments, "--retry", "failed", cwd=tmp_path)
+    assert "2 of 3 jobs ok, 2 of them from before" in again.stdout
+    assert "'fail'; did you mean failed?" in refused(*arguments, "--retry", "fail", cwd=tmp_path)
+    status = bench("status", "run", cwd=tmp_path)
+    assert "2 of 3 jobs ok (2 ok, 1 encode_failed)" in status.stdout
+    more = bench(*arguments, "--repeats", "2", "--clouds", "c", cwd=tmp_path)
+    assert "1 of 1 job ok; rows" in more.stdout
+    assert "mine only c: repeat 2 ok" in more.stderr
+
+
+def test_an_unreadable_cloud_is_told_once(tmp_path, project):
+    np.save(project / "scans" / "nan.npy", np.array([[0.0, 1, np.nan]]))
+    arguments = ("--config", "project/run.yaml", "--no-report", "--out", "run")
+    done = bench("run", *arguments, "--clouds", "nan", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("NaN") == 2  # while it runs, and at the end
+    assert "bench: unreadable: nan, 2 jobs: " in done.stderr
+    assert "0 of 2 jobs ok" in done.stdout
+
+
+def test_a_run_folder_that_vanishes_is_an_error(tmp_path, project):
+    code = (
+        "import shutil, sys\n"
+        "from pccbench.bench.lane import Lane\n"
+        "original = Lane.run\n"
+        f"Lane.run = lambda *job: (shutil.rmtree({str(tmp_path / 'run')!r}), original(*job))[1]\n"
+        "from pccbench.bench.cli import main; main()\n"
+    )
+    arguments = ["run", "--config", str(project / "run.yaml"), "--rates", "only", "--out", "run"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "deleted or moved" in done.stderr.splitlines()[-1]
+    assert "rows are lost" in done.stderr
+    assert "jobs ok" not in done.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_encode_counts_points_as_a_run_does(tmp_path, project):
+    source = project / "scans" / "c.npy"
+    done = bench("encode", "mine", "only", source, "out.bin", "--codec-module", project / "mine.py", cwd=tmp_path)
+    bench("run", "--config", "project/run.yaml", "--rates", "only", "--no-report", "--out", "run", cwd=tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()]
+    (row,) = (row for row in rows if row["cloud"] == "c")
+    points, dropped = row["points_in"], row["repeats_dropped"]
+    assert (points + dropped, dropped >= 20) == (220, True)
+    rate = f"{row['size_bytes']} bytes, {row['rate_bpp']:.4f} bpp of {points} points ({dropped} repeats merged)"
+    assert rate in done.stdout
+
+
+def test_a_missing_configuration_is_one_line(tmp_path):
+    line = refused("run", "--config", "nothing.yaml", cwd=tmp_path)
+    assert line == "bench: nothing.yaml: no such file; expected a YAML file that describes a run"
+
+
+def test_ctrl_c_during_the_imports_is_no_traceback(tmp_path):
+    code = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'click': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from pccbench.bench.entry import main; main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (130, "bench: interrupted\n")
+    module = [sys.executable, "-m", "pccbench", "--version"]
+    assert "pccbench" in subprocess.run(module, capture_output=True, text=True, cwd=tmp_path).stdout
 
 
 @pytest.fixture

@@ -1,17 +1,26 @@
 """Data sets by name: found, missing, checked, selected; where their root comes from."""
 
+import os
+import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pccbench.bench.datasets import DatasetMissingError, data_root, list_datasets, open_dataset
+from pccbench.bench.datasets import (
+    CloudFile,
+    DatasetMissingError,
+    data_root,
+    list_datasets,
+    open_dataset,
+    without_repeats,
+)
 from pccbench.bench.datasets.published import published_sets
 from pccbench.bench.datasets.root import ENVIRONMENT, config_path
 from pccbench.bench.errors import UsageError
 from pccbench.codecs.cloud import PointCloud
 from pccbench.codecs.errors import CloudError
-from pccbench.codecs.formats import write_cloud
+from pccbench.codecs.formats import CloudWarning, read_cloud, read_mesh, write_cloud
 
 PUBLISHED = [dataset.name for dataset in published_sets(None)]
 
@@ -351,6 +360,177 @@ def test_an_empty_cloud_is_refused(tmp_path):
     write_cloud(PointCloud(np.empty((0, 3), np.int32), bit_depth=3), tmp_path / "empty.ply")
     with pytest.raises(CloudError, match=r"empty\.ply: .*empty"):
         open_dataset(f"folder:{tmp_path}").select(None).found[0].load()
+
+
+# What lies in folders besides plain files
+
+
+def test_linked_folders_and_files_are_followed(tmp_path):
+    scans = tmp_path / "scans"
+    put(scans / "plain" / "a.ply")
+    put(tmp_path / "elsewhere" / "one" / "b.ply")
+    put(tmp_path / "elsewhere" / "c.ply")
+    put(tmp_path / "elsewhere" / "d.npy")
+    (scans / "linked").symlink_to(tmp_path / "elsewhere" / "one")
+    (scans / "more").mkdir()
+    (scans / "more" / "again").symlink_to(tmp_path / "elsewhere")
+    (scans / "file.npy").symlink_to(tmp_path / "elsewhere" / "d.npy")
+    (tmp_path / "root").symlink_to(scans)
+    expected = ["a", "c", "d", "file", "linked/b.ply", "more/again/one/b.ply"]
+    assert names(open_dataset(f"folder:{tmp_path / 'root'}").select(None)) == expected
+
+
+def test_links_that_go_in_circles_end(tmp_path):
+    put(tmp_path / "x" / "a.ply")
+    (tmp_path / "x" / "up").symlink_to(tmp_path)
+    (tmp_path / "x" / "self").symlink_to(tmp_path / "x" / "self")
+    (tmp_path / "y").mkdir()
+    (tmp_path / "y" / "x").symlink_to(tmp_path / "x")
+    assert names(open_dataset(f"folder:{tmp_path}").select(None)) == ["x/a.ply", "y/x/a.ply"]
+
+
+def test_links_upon_links_do_not_multiply_without_end(tmp_path):
+    folder = tmp_path
+    for _ in range(20):  # a million ways down
+        folder = folder / "next"
+        folder.mkdir()
+        (folder.parent / "also").symlink_to(folder)
+    put(folder / "a.ply")
+    assert 1 <= len(open_dataset(f"folder:{tmp_path}").select(None).found) <= 32
+
+
+def test_what_is_no_file_is_left_out_and_said(tmp_path):
+    put(tmp_path / "a.ply")
+    put(tmp_path / ".hidden" / "b.ply")
+    put(tmp_path / "._a.ply")
+    (tmp_path / "gone.ply").symlink_to(tmp_path / "nothing.ply")
+    (tmp_path / "folder.ply").mkdir()
+    os.mkfifo(tmp_path / "pipe.ply")
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.warns(CloudWarning) as caught:
+        assert names(open_dataset(f"folder:{tmp_path}").select(None)) == ["a"]
+    assert sorted(str(one.message) for one in caught) == [
+        f"{tmp_path}/gone.ply: a link to nothing, left out",
+        f"{tmp_path}/pipe.ply: a device or pipe, left out",
+    ]
+
+
+def test_neither_pipes_nor_links_to_nothing_hang(tmp_path):
+    os.mkfifo(tmp_path / "pipe.ply")
+    (tmp_path / "gone.ply").symlink_to(tmp_path / "nothing.ply")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket.ply"))
+        for name, message in (
+            ("pipe.ply", "a device or pipe"),
+            ("gone.ply", "a link to nothing"),
+            ("socket.ply", "cannot be read"),
+            ("/dev/zero", "a device or pipe"),
+        ):
+            for reader in (read_cloud, read_mesh, lambda path: CloudFile("a", "b", path).source_sha256):
+                with pytest.raises(CloudError, match=message):
+                    reader(tmp_path / name)
+
+
+def test_layouts_are_found_through_links(root, tmp_path):
+    put(tmp_path / "far" / "model_vox11_00000001.ply")
+    (root / "Owlii").mkdir()
+    (root / "Owlii" / "model_vox11").symlink_to(tmp_path / "far")
+    assert names(open_dataset("owlii", root).select(["model*"])) == ["model_vox11_00000001"]
+    put(tmp_path / "frames" / "loot_vox10_1200.ply")
+    (root / "8iVFBv2" / "loot").mkdir(parents=True)
+    (root / "8iVFBv2" / "loot" / "Ply").symlink_to(tmp_path / "frames")
+    assert names(open_dataset("8ivfb", root).select(None)) == ["loot_vox10_1200"]
+
+
+def test_no_name_is_taken_twice(tmp_path):
+    """`x.pcd.bin` has the stem of a file that goes by its path."""
+    for name in ("x.pcd", "x.bin", "x.pcd.bin", "y.ply"):
+        put(tmp_path / name)
+    found = open_dataset(f"folder:{tmp_path}").available()
+    assert {ref.path.name for ref in found.values()} == {"x.pcd", "x.bin", "x.pcd.bin", "y.ply"}
+
+
+@pytest.mark.parametrize("raw", [b"a\xff.ply", "a\u202eb\n.ply".encode(), b"\x1b[31m.ply"])
+def test_names_can_be_shown(tmp_path, raw):
+    put(tmp_path / "a.ply").rename(tmp_path / os.fsdecode(raw))
+    [name] = names(open_dataset(f"folder:{tmp_path}").select(None))
+    assert name.isprintable()
+    name.encode()
+
+
+# Literal names and patterns
+
+
+ODD = ("scan[1]", "scan1", "*", "what?", "whats", "a,b", "[", "a b")
+
+
+@pytest.fixture
+def odd(tmp_path):
+    for name in ODD:
+        put(tmp_path / f"{name}.ply")
+    return open_dataset(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_name_means_its_cloud_whatever_else_it_may_mean(odd, name):
+    assert names(odd.select([name])) == [name]
+
+
+def test_patterns_still_match(odd):
+    assert names(odd.select(["scan*"])) == ["scan1", "scan[1]"]
+    assert names(odd.select(["what?"])) == ["what?"]
+    assert names(odd.select(["wha??"])) == ["what?", "whats"]
+    assert len(odd.select(["?*"]).found) == len(ODD)
+
+
+def test_no_name_is_suggested_for_itself(odd):
+    with pytest.raises(UsageError, match=r"no cloud 'scan\[2\]'; did you mean .*scan\[1\]"):
+        odd.select(["scan[2]"])
+
+
+def test_a_pattern_without_match_may_be_a_fact(odd):
+    selection = odd.select(["scan[2]", "a b"], must_match=False)
+    assert names(selection) == ["a b"]
+    assert list(selection.unmatched) == ["scan[2]"]
+    assert "scan[1]" in selection.unmatched["scan[2]"]
+    assert names(odd.select(["nothing at all"], must_match=False)) == []
+
+
+# Headerless files
+
+
+def test_columns_of_headerless_files(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(12, 6)).astype("<f4")
+    rows.tofile(tmp_path / "a.BIN")
+    put(tmp_path / "b.ply")
+    dataset = open_dataset(f"folder:{tmp_path}", columns=6)
+    [sweep, other] = dataset.select(None).found
+    np.testing.assert_array_equal(sweep.load().points, rows[:, :3])
+    assert len(other.load()) == 4
+    assert sweep.fingerprint() != open_dataset(f"folder:{tmp_path}").select(["a"]).found[0].fingerprint()
+
+
+# Repeated points
+
+
+def test_one_policy_for_repeated_points(tmp_path, root):
+    """Voxels are merged and counted, points of real coordinates are kept, in every data set."""
+    voxels = np.array([[1, 2, 3], [1, 2, 3], [4, 5, 6], [1, 2, 3]], np.int32)
+    write_cloud(PointCloud(voxels, 4), tmp_path / "voxels.ply")
+    write_cloud(PointCloud(voxels + 0.5), tmp_path / "real.ply")
+    real, merged = (ref.load() for ref in open_dataset(f"folder:{tmp_path}").select(None).found)
+    assert (len(real), real.repeats_dropped) == (4, 0)
+    assert (len(merged), merged.repeats_dropped) == (2, 2)
+    again = without_repeats(read_cloud(tmp_path / "voxels.ply"))
+    assert (len(again), again.repeats_dropped) == (2, 2)
+    sweep = root / "SemanticKITTI" / "sequences" / "11" / "velodyne" / "000000.bin"
+    sweep.parent.mkdir(parents=True)
+    np.c_[voxels * 0.3, np.zeros(4)].astype("<f4").tofile(sweep)
+    kept, voxelised = (
+        open_dataset(n, root).select(None).found[0].load() for n in ("semantickitti", "semantickitti-2cm")
+    )
+    assert (len(kept), kept.repeats_dropped) == (4, 0)
+    assert (len(voxelised), voxelised.repeats_dropped) == (2, 2)
 
 
 def test_a_changed_file_is_another_job(tmp_path):

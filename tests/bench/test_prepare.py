@@ -359,3 +359,17 @@ def test_the_command_is_light():
         "assert not {'torch', 'numba', 'scipy', 'joblib', 'tqdm', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_linked_folders_hold_meshes_too_but_no_data_of_evaluation(tmp_path):
+    mesh = "OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"
+    for place in ("far/chairs/one.off", "8iVFBv2/longdress/longdress_mesh.off", "meshes/tables/two.off"):
+        (tmp_path / place).parent.mkdir(parents=True)
+        (tmp_path / place).write_text(mesh)
+    (tmp_path / "meshes" / "chairs").symlink_to(tmp_path / "far" / "chairs")
+    (tmp_path / "meshes" / "chairs" / "round").symlink_to(tmp_path / "meshes")
+    assert [one.name for one in find_meshes(tmp_path / "meshes")] == ["chairs/one.off", "tables/two.off"]
+    (tmp_path / "meshes" / "people").mkdir()
+    (tmp_path / "meshes" / "people" / "a.off").symlink_to(tmp_path / "8iVFBv2/longdress/longdress_mesh.off")
+    with pytest.raises(UsageError, match="evaluation only"):
+        find_meshes(tmp_path / "meshes")

@@ -1,12 +1,15 @@
 """The store survives torn lines, refuses foreign folders, and keeps one writer."""
 
 import json
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from pccbench.bench.declared import TEXT_LIMIT
 from pccbench.bench.errors import StoreError, StoreWriteError
 from pccbench.bench.row import Row
 from pccbench.bench.spec import RunSpec
@@ -33,12 +36,39 @@ def test_rows_come_back_and_later_ones_replace_earlier(tmp_path):
     assert store.frame().loc[1, "d1_psnr_db"] == 60.5
 
 
-def test_a_codec_that_was_unavailable_once_is_what_its_rows_say(tmp_path):
-    def absent(codec):
-        return Row("", codec, "", "synthetic", "", "unavailable", phase="setup", reason="no tool")
+def test_what_was_unavailable_in_the_last_session_is_told_unless_it_has_rows(tmp_path):
+    store = Store(tmp_path)
+    with store.writing(RunSpec(), {"unavailable": {"octree": "no licence", "gpcc-octree": "no tool"}}):
+        store.append(row("r01"))
+        store.amend_session(unavailable={"octree": "no licence", "gpcc-octree": "no tool", "dpcc": "no weights"})
+    assert store.provenance()["unavailable"] == {"gpcc-octree": "no tool", "dpcc": "no weights"}
 
-    store = write(tmp_path, row("r01"), absent("octree"), absent("gpcc-octree"))
-    assert [(r.codec, r.status) for r in store.rows()] == [("octree", "ok"), ("gpcc-octree", "unavailable")]
+
+def as_version_1(one):
+    """A row as pccbench 0.1 wrote it."""
+    record = one.to_dict()
+    for name in ("repeats_dropped", "seal"):
+        record.pop(name)
+    return {**record, "schema_version": 1}
+
+
+def test_a_run_of_version_1_is_read_and_continued(tmp_path):
+    absent = Row("", "gpcc-octree", "", "synthetic,kitti", "", "unavailable", phase="setup", reason="no tool")
+    rows = [row("r01", d1_psnr_db=60.5), absent, row("lossless", "unavailable"), row("r02", "encode_failed")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(as_version_1(one)) + "\n" for one in rows))
+    (tmp_path / "run.json").write_text(
+        '{"schema_version": 1, "sessions": [{"unavailable": {"gpcc-octree": "no tool"}}]}'
+    )
+    old = Store.open(tmp_path)
+    kept = [("r01", "ok"), ("lossless", "not_applicable"), ("r02", "encode_failed")]
+    assert [(r.rate, r.status) for r in old.rows()] == kept
+    assert old.frame().loc[0, "d1_psnr_db"] == 60.5
+    assert old.provenance()["unavailable"] == {"gpcc-octree": "no tool"}
+    assert not old.damage()
+    store = write(tmp_path, row("r03"))
+    assert [(r.rate, r.status) for r in store.rows()] == [*kept, ("r03", "ok")]
+    assert not store.repaired
+    assert json.loads((tmp_path / "run.json").read_text())["schema_version"] == 2
 
 
 def test_pandas_reads_the_file_itself(tmp_path):
@@ -58,12 +88,84 @@ def test_a_torn_last_line_is_skipped_and_then_dropped(tmp_path, kept):
     assert all(json.loads(line) for line in path.read_bytes().splitlines())
 
 
-def test_a_damaged_line_in_the_middle_is_an_error_that_names_it(tmp_path):
-    store = write(tmp_path, row("r01"), row("r02"))
+def line(one, **changes):
+    return json.dumps({**one.to_dict(), **changes}).encode() + b"\n"
+
+
+DAMAGED = {
+    "garbage": b"{broken\n",
+    "no text": bytes(range(1, 10)) + b"\xff\xfe\n",
+    "zeros": bytes(500) + b"\n",
+    "no object": b"[]\n",
+    "deep": b"[" * 100_000 + b"\n",
+    "another version": line(row(), schema_version=99),
+    "unknown field": line(row(), colour="red"),
+    "wrong type": line(row(), size_bytes="many"),
+    "wrong samples": line(row(), encode_s_samples=["x"]),
+    "unknown status": line(row(), status="fine"),
+    "no number": line(row(), d1_mse=float("nan")),
+    "field twice": line(row()).replace(b'"rate": "r01"', b'"rate": "r01", "rate": "r09"'),
+    "field missing": line(row()).replace(b'"codec": "octree", ', b""),
+    "empty": b"\n",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_lines_that_are_no_rows_are_skipped_told_and_dropped(tmp_path, kind):
+    store = write(tmp_path, row("r02"), row("r03"))
     path = tmp_path / "rows.jsonl"
-    path.write_bytes(b"{broken\n" + path.read_bytes())
-    with pytest.raises(StoreError, match="rows.jsonl:1: not a row"):
-        store.rows()
+    first, second = path.read_bytes().splitlines(keepends=True)
+    before = first + DAMAGED[kind] + second + b'{"torn'
+    path.write_bytes(before)
+    assert [r.rate for r in store.rows()] == ["r02", "r03"]
+    assert list(store.damage().lines) == [2]
+    assert store.damage().text.startswith("1 line that is no row (2: ")
+    assert len(store.damage().text) < 200
+
+    found = Store(tmp_path).repair()
+    assert found.backup == tmp_path / "rows.jsonl.damaged-1"
+    assert found.backup.read_bytes() == before
+    assert path.read_bytes() == first + second
+    assert Store(tmp_path).repair().backup is None
+
+    path.write_bytes(before)
+    store = write(tmp_path, row("r04"))
+    assert list(store.repaired.lines) == [2]
+    assert store.repaired.backup == tmp_path / "rows.jsonl.damaged-2"
+    assert [r.rate for r in store.rows()] == ["r02", "r03", "r04"]
+    assert not store.damage()
+
+
+def test_repair_drops_rows_that_later_ones_replace_and_mends_run_json(tmp_path):
+    write(tmp_path, row("r01", "timeout"), row("r02"), row("r01"))
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(StoreError, match="bench repair"):
+        Store.open(tmp_path)
+    assert Store(tmp_path).repair().replaced == (1,)
+    assert [(r.rate, r.status) for r in Store.open(tmp_path).rows()] == [("r02", "ok"), ("r01", "ok")]
+    assert len((tmp_path / "rows.jsonl").read_bytes().splitlines()) == 2
+    assert (tmp_path / "run.json.damaged-1").read_text() == "{"
+    with pytest.raises(StoreError, match="neither run.json nor rows.jsonl"):
+        Store(tmp_path / "nothing").repair()
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("gone", ["deleted", "moved", "replaced"])
+def test_a_run_folder_that_goes_away_is_an_error(tmp_path, gone):
+    run = tmp_path / "run"
+    store = Store(run)
+    with pytest.raises(StoreWriteError, match="deleted or moved"), store.writing(RunSpec(), {}):
+        store.append(row("r01"))
+        if gone == "deleted":
+            shutil.rmtree(run)
+        else:
+            run.rename(tmp_path / "elsewhere")
+        if gone == "replaced":
+            run.mkdir()
+            (run / "rows.jsonl").write_text("")
+        store.append(row("r02"))
+    with pytest.raises(StoreWriteError, match="deleted or moved"), Store(tmp_path / "other").writing(RunSpec(), {}):
+        shutil.rmtree(tmp_path / "other")
 
 
 def test_only_one_writer(tmp_path):
@@ -116,6 +218,20 @@ def test_the_yaml_reproduces_the_spec(tmp_path):
     assert RunSpec.make(**RunSpec.read(tmp_path / "run" / "run.yaml")) == spec
 
 
-def test_values_that_are_no_numbers_never_reach_the_file(tmp_path):
-    with pytest.raises(ValueError, match="Out of range float"):
-        write(tmp_path, row(d1_psnr_db=float("inf")))
+def test_whatever_a_row_holds_the_line_is_sound_and_short(tmp_path):
+    figures = {"d1_psnr_db": float("inf"), "d1_mse": float("nan"), "encode_s": np.float64(0.5)}
+    texts = {"reason": "x" * 20_000_000, "stderr_tail": "y" * 20_000_000 + "end", "codec_title": "caf\udce9"}
+    nested = {"notes": {"a": float("nan"), "b": np.int64(3), "c": {1, 2}, "d": object}, "points_in": np.int64(7)}
+    store = write(tmp_path, row("r\udce9", **figures, **texts, **nested, encode_s_samples=[0.5, float("inf")]))
+    data = (tmp_path / "rows.jsonl").read_bytes()
+    assert len(data) < 20_000
+    json.loads(data.decode("utf-8"), parse_constant=pytest.fail).__str__().encode()
+    (one,) = store.rows()
+    assert not store.damage()
+    assert (one.d1_psnr_db, one.d1_mse, one.encode_s, one.points_in) == (None, None, 0.5, 7)
+    assert one.missing == {"d1_psnr_db": "came out as inf", "d1_mse": "came out as nan"}
+    assert one.encode_s_samples == [0.5]
+    assert one.notes["b"] == 3
+    assert len(one.reason) == len(one.stderr_tail) == TEXT_LIMIT
+    assert one.reason.endswith("…")
+    assert one.stderr_tail.endswith("end")

@@ -1,6 +1,7 @@
-"""npy, npz and KITTI sweeps."""
+"""npy, npz and headerless sweeps."""
 
 import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -9,9 +10,9 @@ from hypothesis import strategies as st
 
 from pccbench.codecs.cloud import PointCloud
 from pccbench.codecs.errors import CloudError
-from pccbench.codecs.formats import read_cloud, write_cloud
+from pccbench.codecs.formats import CloudWarning, read_cloud, write_cloud
 from pccbench.codecs.formats.arrays import read_npy, read_npz
-from pccbench.codecs.formats.kitti import read_kitti
+from pccbench.codecs.formats.sweep import read_sweep
 
 POINTS = np.array([[1, 2, 3], [4, 5, 6]])
 
@@ -88,9 +89,17 @@ def npz(**arrays):
         ("a.npy", b"\x93NUMPY\x09\x00", "npy"),
         ("a.npz", b"PK\x03\x04 and no more", "npz"),
         ("a.npz", npz(points=np.zeros((4, 3)))[:-30], "npz"),
-        ("a.npz", npz(a=np.zeros((4, 3)), b=np.zeros(4)), "named points, got a, b"),
+        (
+            "a.npz",
+            npz(a=np.zeros((4, 3)), b=np.zeros(4)),
+            r"named points of 3 numbers a row, got a \(4, 3\), b \(4,\)",
+        ),
         ("a.npz", npz(points=np.zeros((4, 3)), normals=np.zeros((5, 3))), "different lengths"),
-        ("a.npz", npz(points=np.zeros((4, 3)), faces=np.zeros((5, 2))), "one row a point"),
+        ("a.npz", npz(points=np.zeros((4, 3)), xyz=np.zeros((4, 3))), "several .* points .4, 3., xyz .4, 3."),
+        ("a.npz", npz(normals=np.zeros((4, 3))), "named points"),
+        ("a.npz", npz(points=np.array([[1, 2, None]], object)), "Python objects"),
+        ("a.npz", npz(points=np.float64(3)), r"named points|shape \(\)"),
+        ("a.npz", npz(points=np.zeros((4, 6))), r"shape \(4, 6\)"),
         ("a.bin", bytes(17), "1 too many"),
         ("a.bin", b"", "empty"),
     ],
@@ -107,8 +116,143 @@ def test_damage_is_refused_or_read_never_worse(survives, data):
             [
                 (read_npy, npy(POINTS)),
                 (read_npz, npz(points=POINTS, colors=POINTS.astype(np.uint8))),
-                (read_kitti, np.zeros((3, 4), "<f4").tobytes()),
+                (read_sweep, np.zeros((3, 4), "<f4").tobytes()),
             ]
         )
     )
     survives(data.draw, reader, content)
+
+
+def test_further_arrays_are_kept_where_they_are_a_row_a_point_and_named_where_not(tmp_path):
+    """As occupancy networks write them: loc and scale are no rows."""
+    extra = {
+        "normals": np.eye(3)[:2], "rgb": np.array([[1, 2, 3], [4, 5, 255]]), "label": np.array([7, 8]),
+        "height": np.array([[0.5], [1.5]]), "loc": np.zeros(3), "scale": np.float64(2), "features": np.ones((2, 16)),
+        "made": np.array({"by": "hand"}, object), "category": np.array("chair"),
+    }  # fmt: skip
+    np.savez(tmp_path / "a.npz", points=POINTS.astype(np.float16) + np.float16(0.5), **extra)
+    with pytest.warns(CloudWarning) as caught:
+        cloud = read_cloud(tmp_path / "a.npz")
+    [text] = [str(one.message) for one in caught]
+    for part in ("loc (3,)", "scale ()", "features (2, 16)", "made () of Python objects", "category ()"):
+        assert part in text
+    assert "\n" not in text
+    assert cloud.points.tolist() == (POINTS + 0.5).tolist()
+    assert cloud.normals.tolist() == np.eye(3)[:2].tolist()
+    assert cloud.colors.tolist() == [[1, 2, 3], [4, 5, 255]]
+    assert {name: column.tolist() for name, column in cloud.attributes.items()} == {
+        "label": [7, 8],
+        "height": [0.5, 1.5],
+    }
+
+
+@pytest.mark.parametrize("name", ["points", "xyz", "pts", "positions", "coords", "pos", "arr_0", "Vertices", "sole"])
+def test_points_have_many_names(tmp_path, name):
+    np.savez(tmp_path / "a.npz", **{name: POINTS})
+    assert read_cloud(tmp_path / "a.npz").points.tolist() == POINTS.tolist()
+
+
+def test_what_is_not_wanted_is_not_unpacked(tmp_path):
+    """Half a gigabyte of zeros beside the points costs nothing; as points it is refused."""
+    big = np.zeros((20_000_000, 3))
+    np.savez_compressed(tmp_path / "a.npz", points=POINTS, other=big)
+    with pytest.warns(CloudWarning, match=r"other \(20000000, 3\)"):
+        assert len(read_cloud(tmp_path / "a.npz")) == 2
+    np.savez_compressed(tmp_path / "b.npz", points=big)
+    assert (tmp_path / "b.npz").stat().st_size < 1 << 20
+    with pytest.raises(CloudError, match="more than any cloud shrinks"):
+        read_cloud(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_other_compression_is_refused(refuses, method):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        archive.writestr("points.npy", npy(POINTS))
+    refuses("a.npz", stream.getvalue(), "expected deflate")
+
+
+# Headerless sweeps
+
+
+def lidar(n, columns, seed=0):
+    """Rows of x, y, z, intensity, ring and so on."""
+    rng = np.random.default_rng(seed)
+    angle, distance = rng.uniform(0, 6.28, n), rng.gamma(2, 10, n)
+    rows = np.zeros((n, columns), "<f4")
+    rows[:, 0], rows[:, 1], rows[:, 2] = distance * np.cos(angle), distance * np.sin(angle), rng.normal(-1, 0.8, n)
+    for column, part in enumerate((rng.random(n), rng.integers(0, 32, n)), start=3):
+        if column < columns:
+            rows[:, column] = part
+    for column in range(5, columns):
+        rows[:, column] = rng.random(n) * 10**column
+    return rows
+
+
+@pytest.mark.parametrize("n", [20, 80, 4000])
+@pytest.mark.parametrize("columns", [3, 5, 6, 7, 8])
+def test_rows_of_another_width_are_no_kitti_sweep(tmp_path, n, columns):
+    rows = lidar(n * 4, columns)  # a length that four columns divide
+    rows.tofile(tmp_path / "a.bin")
+    with pytest.raises(CloudError, match=f"--columns {columns} reads them so"):
+        read_cloud(tmp_path / "a.bin")
+    cloud = read_cloud(tmp_path / "a.bin", columns=columns)
+    np.testing.assert_array_equal(cloud.points, rows[:, :3])
+    if columns > 3:
+        np.testing.assert_array_equal(cloud.attributes["intensity"], rows[:, 3])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 40, 39, 4000])
+def test_the_name_says_that_a_sweep_is_of_nuscenes(tmp_path, n):
+    rows = lidar(n, 5)
+    rows[:, 3] = np.rint(rows[:, 3] * 255)
+    rows.tofile(tmp_path / "n015__LIDAR_TOP__1531.pcd.bin")
+    cloud = read_cloud(tmp_path / "n015__LIDAR_TOP__1531.pcd.bin")
+    np.testing.assert_array_equal(cloud.points, rows[:, :3])
+    np.testing.assert_array_equal(cloud.attributes["ring"], rows[:, 4])
+
+
+def test_a_kitti_sweep_under_the_name_of_nuscenes_is_refused(tmp_path):
+    lidar(500, 4).tofile(tmp_path / "a.pcd.bin")
+    with pytest.raises(CloudError, match="--columns 4 reads them so"):
+        read_cloud(tmp_path / "a.pcd.bin")
+
+
+@pytest.mark.parametrize("n", [1, 5, 64, 4000])
+@pytest.mark.parametrize("kind", ["reflectance", "bytes", "zero", "voxels"])
+def test_four_columns_are_believed(tmp_path, n, kind):
+    rows = lidar(n, 4, seed=n)
+    if kind == "bytes":
+        rows[:, 3] = np.rint(rows[:, 3] * 255)
+    if kind in ("zero", "voxels"):
+        rows[:, 3] = 0
+    if kind == "voxels":
+        rows = np.rint(np.abs(rows))
+    rows.tofile(tmp_path / "000000.bin")
+    np.testing.assert_array_equal(read_cloud(tmp_path / "000000.bin").points, rows[:, :3])
+
+
+@pytest.mark.parametrize("kind", ["<f8", "<i4", "<u2", "<i8", ">f4", "V16"])
+def test_other_data_are_no_sweep(tmp_path, kind):
+    rng = np.random.default_rng(1)
+    data = rng.bytes(16_000) if kind == "V16" else (np.abs(lidar(1000, 4)) * 100).astype(kind).tobytes()
+    (tmp_path / "a.bin").write_bytes(data)
+    with pytest.raises(CloudError, match="not a KITTI sweep.*--columns"):
+        read_cloud(tmp_path / "a.bin")
+
+
+@pytest.mark.parametrize("columns", [0, 2, 257])
+def test_columns_out_of_range(tmp_path, columns):
+    lidar(4, 4).tofile(tmp_path / "a.bin")
+    with pytest.raises(CloudError, match="3 to 256 columns"):
+        read_cloud(tmp_path / "a.bin", columns=columns)
+
+
+def test_the_sweeps_of_kitti_and_nuscenes(shared):
+    for path in sorted((shared / "data" / "SemanticKITTI").rglob("*.bin")):
+        assert len(read_cloud(path)) == path.stat().st_size // 16
+    case = shared / "cases" / "nuscenes"
+    if not case.is_dir():
+        pytest.skip("no case nuscenes here")
+    [path] = (case / "folder").iterdir()
+    np.testing.assert_array_equal(read_cloud(path).points, np.load(case / "truth.npy"))

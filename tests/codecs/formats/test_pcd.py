@@ -101,7 +101,13 @@ def test_packed_colours_as_text_are_bits_of_an_integer_or_of_a_float():
         (pcd(b"1 2 3\n4 5 6\n", size="4 4"), "3 fields, 2 sizes"),
         (pcd(b"1 2 3\n4 5 6\n", kind="F F Q"), "type Q"),
         (pcd(b"1 2 3\n4 5 6\n", size="4 4 2"), "of 2 bytes"),
-        (pcd(b"1 2 3\n4 5 6\n", count="1 1 0"), "count 0"),
+        (pcd(b"1 2 3\n4 5 6\n", count="1 1 0"), "2 points of 2 values, 4 in all, but 6 came"),
+        (pcd(b"1 2\n4 5\n", count="1 1 0"), "no z"),
+        (pcd(b"1 2 3\n4 5 6\n7 8 9\n"), "2 points of 3 values, 6 in all, but 9 came"),
+        (pcd(bytes(48), data="binary"), "24 bytes more"),
+        (pcd(b"", count="1 1 4097"), "4,099 columns"),
+        (pcd(bytes(24), data="binary", fields="x y " + "q" * 40_000), "no z"),
+        (pcd(b"", fields="x y " + "q" * 40_000), "truncated"),
         (pcd(b"1 2 3\n4 5 6\n", count="1 1 x"), "whole numbers"),
         (pcd(b"1 2 3\n4 5 6\n", fields="x y x"), "twice"),
         (pcd(b"1 2 3\n4 5 6\n", rest="POINTS 3\n"), "3 points, but 2 x 1"),
@@ -125,3 +131,63 @@ def test_damage_is_refused_or_read_never_worse(survives, data):
     whole = pcd(body, data=kind)
     assert len(read_pcd(whole).columns["x"]) == 2
     survives(data.draw, read_pcd, whole)
+
+
+@pytest.mark.parametrize("kind", ["F F F", "f f f"])
+@pytest.mark.parametrize("data", ["ascii", "binary", "binary_compressed"])
+def test_types_in_lower_case_and_padding_of_any_count(data, kind):
+    """Padding has bytes in the rows, except in compressed files of PCL, which leave it out."""
+    points = np.array([[1.5, 2, 3], [4, 5.5, 6]], "<f4")
+    row = np.dtype([("x", "<f4"), ("y", "<f4"), ("pad", "u1", 3), ("z", "<f4")])
+    rows = np.zeros(2, row)
+    for axis, name in enumerate("xyz"):
+        rows[name] = points[:, axis]
+    literals = b"".join(rows[name].tobytes() for name in ("x", "y", "z"))
+    packed = bytes([len(literals) - 1]) + literals
+    body = {
+        "ascii": b"1.5 2 0 0 0 3\n4 5.5 0 0 0 6\n",
+        "binary": rows.tobytes(),
+        "binary_compressed": np.array([len(packed), len(literals)], "<u4").tobytes() + packed,
+    }[data]
+    first, second, third = kind.split()
+    options = {"size": "4 4 1 1 4 1", "kind": f"{first} {second} U U {third} U", "count": "1 1 3 0 1 0"}
+    columns = read_pcd(pcd(body, fields="x y _ _ z _", data=data, **options)).columns
+    assert {name: column.tolist() for name, column in columns.items()} == {
+        "x": [1.5, 4],
+        "y": [2, 5.5],
+        "z": [3, 6],
+    }
+
+
+def test_a_field_without_values_is_no_column():
+    content = pcd(b"1 2 3\n4 5 6\n", fields="x y z none", size="4 4 4 4", kind="F F F F", count="1 1 1 0")
+    assert list(read_pcd(content).columns) == ["x", "y", "z"]
+
+
+def test_text_is_read_by_words():
+    for body in (b"1 2 3 4 5 6", b"\n1 2\n3\n\n4\t5 6\n", b"1 2 3\r4 5 6\r", b"1 2 3\r\n\r\n4 5 6\r\n"):
+        columns = read_pcd(pcd(body)).columns
+        assert [columns[axis].tolist() for axis in "xyz"] == [[1, 4], [2, 5], [3, 6]]
+
+
+def test_points_that_are_nan_are_counted(refuses):
+    refuses("organised.pcd", pcd(b"nan nan nan\n1 2 3\n"), "1 of 2 points have a coordinate that is NaN")
+
+
+def test_compressed_data_grow_within_bounds(refuses):
+    """A stream of references makes 88 bytes of each, and 32 are believed beyond the first 64 MiB."""
+    n_points = 25_000_000
+    n_plain = 12 * n_points
+    packed = bytes([0, 0]) + b"\xe0\xff\x00" * (n_plain // 264 + 1)
+    body = np.array([len(packed), n_plain], "<u4").tobytes() + packed
+    refuses("a.pcd", pcd(body, points=n_points, data="binary_compressed"), "more than any cloud shrinks")
+
+
+@pytest.mark.parametrize(
+    ("case", "truth"), [("pdal2572/count0.pcd", "pcdref/ref.npy"), ("open3d6925/lower.pcd", "open3d6925/truth.npy")]
+)
+def test_files_of_the_field(shared, case, truth):
+    if not (shared / "cases" / case).is_file():
+        pytest.skip(f"no {case} here")
+    read = read_cloud(shared / "cases" / case)
+    np.testing.assert_allclose(read.points, np.load(shared / "cases" / truth), rtol=1e-6)

@@ -1,5 +1,7 @@
 """PLY: what plyfile writes is read, what is written plyfile reads, and damage is told in one line."""
 
+import struct
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -118,8 +120,16 @@ def header(*lines, encoding="ascii", count=1):
         (header(count=-1).encode(), "element vertex -1"),
         (header(count=2).encode() + b"1 2 3\n", "truncated"),
         (header(count=10**15, encoding="binary_little_endian").encode() + bytes(12), "truncated"),
-        (header().encode() + b"1 2\n", "2 values, expected 3"),
-        (header().encode() + b"1 2 x\n", "."),
+        (header().encode() + b"1 2\n", "promises 1 points .3 numbers or more., but only 2 numbers came"),
+        (header().encode() + b"1 2 x\n", "value 2 is no number: b'x'"),
+        (header().encode() + b"1 2 1_0\n", "no number"),
+        (header().encode() + b"1,5 2 3\n", "value 0 is no number"),
+        (header().encode() + b"1 2 3 4\n", "promises 1 vertex rows, but 1 numbers more"),
+        (header(count=2, encoding="binary_big_endian").encode() + bytes(36), "12 bytes more"),
+        (header("element face 1", "property list int int v").encode() + b"1 2 3 -1\n", "list of -1 items"),
+        (header("element face 1", "property list int int v").encode() + b"1 2 3 2147483648\n", "list of 2.14748e"),
+        (header(count=2**60).encode() + b"1 2 3\n", "truncated"),
+        (header(*(f"property uchar p{i}" for i in range(4100))).encode(), "4,097 columns"),
         (header().encode() + b"1 2 inf\n", "NaN or infinite"),
         (header(count=0).encode(), "no points"),
         (header().replace("vertex", "point").encode() + b"1 2 3\n", "no element 'vertex'"),
@@ -149,3 +159,142 @@ def test_meshes(tmp_path):
     path.write_text(header(*lines, count=4) + "0 0 0\n1 0 0\n1 1 0\n0 1 0\n3 0 1 4\n3 0 1 2\n")
     with pytest.raises(CloudError, match=r"quad\.ply"):
         read_mesh(path)
+
+
+# Text is read by words
+
+
+FORMS = {
+    "plain": "1 2 3\n4 5 6\n",
+    "blank lines": "\n\n1 2 3\n\n4 5 6\n\n",
+    "one line": "1 2 3 4 5 6",
+    "one number a line": "1\n2\n3\n4\n5\n6\n",
+    "over lines": "1 2\n3 4\n5\n6",
+    "tabs and blanks": "\t1  2\t3 \n 4 5\v6\f\n",
+    "crlf": "\r\n1 2 3\r\n\r\n4 5 6\r\n",
+    "cr": "1 2 3\r4 5 6\r",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("n_more", [0, 300_000])  # the second is parsed by pandas
+def test_lines_mean_nothing(form, n_more):
+    filling = "7 8 9\n" * n_more
+    columns = read_ply((header(count=2 + n_more) + filling + FORMS[form]).encode()).columns
+    assert [columns[axis][n_more:].tolist() for axis in "xyz"] == [[1, 4], [2, 5], [3, 6]]
+    assert len(columns["x"]) == 2 + n_more
+
+
+BEFORE = {
+    "single values": (["element origin 1", *(f"property float {axis}" for axis in "xyz")], "-900 -900 -900", "<f4"),
+    "a list": (["element chain 1", "property list uchar float item"], "3 7 8 9", None),
+    "lists of other lengths": (["element face 3", "property list uchar float v", "property float w"], None, None),
+    "nothing": (["element origin 0", "property float x", f"element none {2**60}"], "", None),
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("before", BEFORE)
+@pytest.mark.parametrize("gap", ["", "\n", "\n\n"])
+def test_elements_before_and_after_the_vertices(before, encoding, gap):
+    order = ">" if "big" in encoding else "<"
+    f4, u1 = np.dtype(f"{order}f4"), np.dtype("u1")
+
+    def numbers(*parts):
+        """Parts of a type each, as text or as bytes."""
+        if encoding == "ascii":
+            return gap + gap.join(" ".join(map(str, values)) + "\n" for _, values in parts)
+        return b"".join(np.array(values, kind).tobytes() for kind, values in parts).decode("latin-1")
+
+    first = {
+        "single values": numbers((f4, [-900, -900, -900])),
+        "a list": numbers((u1, [3]), (f4, [7, 8, 9])),
+        "lists of other lengths": numbers(
+            (u1, [1]), (f4, [7, 5]), (u1, [0]), (f4, [5]), (u1, [3]), (f4, [7, 8, 9, 5])
+        ),
+        "nothing": "",
+    }[before]
+    vertices = numbers((f4, [1, 2, 3]), (f4, [4, 5, 6]))
+    last = numbers((u1, [2]), (f4, [0, 1]), (u1, [3]), (f4, [0, 1, 0]))
+    lines = ["ply", f"format {encoding} 1.0", *BEFORE[before][0], "element vertex 2"]
+    lines += [*(f"property float {axis}" for axis in "xyz"), "element face 2", "property list uchar float v"]
+    content = "\n".join([*lines, "end_header", ""]) + first + vertices + last
+    columns = read_ply(content.encode("latin-1")).columns
+    assert [columns[axis].tolist() for axis in "xyz"] == [[1, 4], [2, 5], [3, 6]]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("lengths", [(2, 2, 2), (0, 3, 1), (0, 0, 0)])
+def test_vertices_with_lists_of_their_own(tmp_path, encoding, lengths):
+    """Packed by hand: plyfile writes such rows in little-endian whatever it says."""
+    order = ">" if "big" in encoding else "<"
+    body = b""
+    for i, n in enumerate(lengths):
+        parts = [("f", [1 + i]), ("H", [n]), ("i", range(n)), ("d", [2.5]), ("h", [3 - i])]
+        parts += [("i", [n + i]), ("d", range(n + i))]
+        for kind, values in parts:
+            if encoding == "ascii":
+                body += "".join(f"{value}\n" for value in values).encode()
+            else:
+                body += struct.pack(f"{order}{len(values)}{kind}", *values)
+    lines = ["ply", f"format {encoding} 1.0", "element vertex 3", "property float x", "property list ushort int near"]
+    lines += ["property double y", "property short z", "property list int double far", "end_header", ""]
+    (tmp_path / "a.ply").write_bytes("\n".join(lines).encode() + body)
+    assert read_cloud(tmp_path / "a.ply").points.tolist() == [[1, 2.5, 3], [2, 2.5, 2], [3, 2.5, 1]]
+
+
+def test_comments_may_say_anything():
+    comments = (
+        "comment element vertex 9\ncomment end_header follows\r not here\nobj_info property float w\n\ncomment\n"
+    )
+    content = header(count=2).replace("element", f"{comments}element", 1) + "1 2 3\n4 5 6\n"
+    assert read_ply(content.encode()).columns["z"].tolist() == [3, 6]
+
+
+def test_integers_too_large_for_their_type_are_named(refuses):
+    content = header("property uchar red", count=2) + "1 2 3 4\n1 2 3 256\n"
+    refuses("a.ply", content.encode(), "row 1, red: 256 is not of type uint8")
+
+
+def test_headers_of_damage_cost_nothing(refuses):
+    many = "".join(f"element e{i} 0\nproperty list int int v\n" for i in range(20_000))
+    columns = read_ply(header().replace("element", f"{many}element", 1).encode() + b"1 2 3\n").columns
+    assert columns["x"].tolist() == [1]
+    refuses("a.ply", header().encode().replace(b"end_header", b"comment " + b"x" * 5_000_000), "no end_header")
+    refuses("b.ply", header(f"element {'e' * 100_000} 5", "property int i").encode() + b"1 2 3\n", "truncated")
+    refuses("c.ply", header().replace("vertex", "v" * 900_000).encode(), "no element 'vertex'")
+    refuses("d.ply", header().encode() + b"9" * 600_000, "a word of|truncated")
+    refuses("e.ply", header("comment \x1b[31m").encode() + b"1 2 \x1b[31m\n", "no number")
+
+
+@pytest.mark.parametrize(
+    ("case", "truth"),
+    [
+        ("precede/blank.ply", "precede/good.ply"),
+        ("precede/blank2.ply", "precede/good.ply"),
+        ("precede/cr.ply", "precede/good.ply"),
+        ("precede/crlf_blank.ply", "precede/good.ply"),
+        ("happly45/blank_after_header.ply", "ref/ok.ply"),
+        ("happly45/blank_between.ply", "ref/ok.ply"),
+        ("happly45/crlf_blank.ply", "ref/ok.ply"),
+    ],
+)
+def test_files_of_the_field(shared, case, truth):
+    if not (shared / "cases" / case).is_file():
+        pytest.skip(f"no {case} here")
+    assert read_cloud(shared / "cases" / case).points.tolist() == read_cloud(shared / "cases" / truth).points.tolist()
+
+
+def test_files_of_the_realsense_viewer(shared):
+    """A vertex over two or three lines."""
+    for case, attributes in (("rs14706", (False, True)), ("rsmulti", (True, True))):
+        path = shared / "cases" / case / "rs.ply"
+        if not path.is_file():
+            pytest.skip(f"no {case} here")
+        cloud = read_cloud(path)
+        words = path.read_text().partition("end_header")[2].split()
+        width = 9 if attributes[0] else 6
+        rows = np.array(words[: 20 * width], np.float32).reshape(20, width)
+        np.testing.assert_array_equal(cloud.points, rows[:, :3])
+        np.testing.assert_array_equal(cloud.colors, rows[:, -3:])
+        assert (cloud.normals is not None, cloud.colors is not None) == attributes
