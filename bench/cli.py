@@ -60,6 +60,8 @@ def main() -> None:
         code = _fail(f"{where}{error.strerror or error}", _exit_code(error))
     except Exception as error:
         code = _unforeseen(error)
+    if code and was_asked_to_end():
+        code = EXIT_INTERRUPTED  # whatever the interrupt was taken for on its way
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -44,7 +44,7 @@ _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, s
 #: The worker's own figure stands while the harness's clock, which sees the way of the messages and the hash of the
 #: result as well, agrees to so many seconds, this fraction, and so many seconds a byte of the result.  Else the
 #: harness's stands; and where both differ by more than the second line says, it is a mismatch.
-_AGREES = (0.005, 0.02, 1 / 300e6)
+_AGREES = (0.02, 0.02, 1 / 300e6)
 _CONTRADICTS = (1.0, 0.2, 1 / 30e6)
 #: A worker may take so long to make a cloud of the bytes that it got, before its call begins.
 _READY_S, _READY_S_PER_BYTE = 5.0, 1 / 10e6
