@@ -24,7 +24,7 @@ from ..reports.counts import Counts
 from ..reports.errors import ReportError
 from .errors import StoreWriteError, UsageError
 from .prepare.command import prepare
-from .signals import treat_as_interrupts
+from .signals import treat_as_interrupts, was_asked_to_end
 from .system import require_supported
 from .train import train
 
@@ -47,7 +47,7 @@ def main() -> None:
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except (click.Abort, KeyboardInterrupt):
-        code = _fail("interrupted", EXIT_INTERRUPTED)
+        code = _interrupted()
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -62,10 +62,9 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         code = _fail(f"{where}{error.strerror or error}", _exit_code(error))
     except Exception as error:
-        if os.environ.get("PCCBENCH_DEBUG"):
-            raise
-        text = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
-        code = _fail(f"{text} (PCCBENCH_DEBUG=1 shows where)", EXIT_INTERNAL)
+        code = _unforeseen(error)
+    if code and was_asked_to_end():
+        code = EXIT_INTERRUPTED  # whatever the interrupt was taken for on its way
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -73,6 +72,20 @@ def _exit_code(error: BaseException | None) -> int:
     """A full or failing disk is nobody's wrong use."""
     is_disk = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
     return EXIT_JOB_FAILED if is_disk else EXIT_USAGE
+
+
+def _unforeseen(error: Exception) -> int:
+    if was_asked_to_end():  # an import that swallowed the interrupt fails in some way of its own
+        return _interrupted()
+    if os.environ.get("PCCBENCH_DEBUG"):
+        raise error
+    text = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
+    return _fail(f"{text} (PCCBENCH_DEBUG=1 shows where)", EXIT_INTERNAL)
+
+
+def _interrupted() -> int:
+    click.echo("bench: interrupted", err=True)  # nothing is imported here: an import may be what was interrupted
+    return EXIT_INTERRUPTED
 
 
 def _fail(text: str, code: int) -> int:

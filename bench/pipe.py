@@ -41,6 +41,7 @@ class Pipe:
 
     def __init__(self, reads: int, writes: int, watch: Callable[[], None] | None = None) -> None:
         self._reads, self._writes, self._watch = reads, writes, watch
+        self._open = [reads, writes]
         if watch is not None:
             os.set_blocking(writes, False)
             os.set_blocking(reads, False)
@@ -95,9 +96,9 @@ class Pipe:
         return bool(poll.poll(0))
 
     def close(self) -> None:
-        """Close both ends."""
-        os.close(self._reads)
-        os.close(self._writes)
+        """Close both ends; a second time, after an interrupt in the first, does what is left."""
+        while self._open:
+            os.close(self._open.pop())
 
     def _fill(self, view: memoryview) -> None:
         while len(view):

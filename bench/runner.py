@@ -24,6 +24,7 @@ from .plan import Job, Plan, missing_repeats, stale_reasons
 from .pool import Call, LostError, Pool
 from .row import Row
 from .scratch import scratch
+from .signals import was_asked_to_end
 from .spec import RunSpec
 from .store import Store, identity
 
@@ -269,7 +270,10 @@ def _run(task: Task, lane: Lane) -> Done:
 def _in_lane(tasks: Iterable[Task], lane: Lane, observer: Observer) -> Iterator[Done]:
     for task in tasks:
         observer.starts(task.job)
-        yield _run(task, lane)
+        done = _run(task, lane)
+        if was_asked_to_end():
+            raise KeyboardInterrupt  # something in between took it for its own failure: no row
+        yield done
 
 
 def _in_processes(tasks: Iterable[Task], pool: Pool, spec: RunSpec, cores: Cores, scratch: Path) -> Iterator[Done]:

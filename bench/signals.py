@@ -28,6 +28,11 @@ def treat_as_interrupts() -> None:
             signal.signal(number, _interrupt)
 
 
+def was_asked_to_end() -> bool:
+    """Whether one of the signals came: whoever caught the interrupt, or made another error of it, did not hear it."""
+    return bool(_seen)
+
+
 def _numbers() -> list[signal.Signals]:
     return [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 

@@ -44,7 +44,7 @@ _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, s
 #: The worker's own figure stands while the harness's clock, which sees the way of the messages and the hash of the
 #: result as well, agrees to so many seconds, this fraction, and so many seconds a byte of the result.  Else the
 #: harness's stands; and where both differ by more than the second line says, it is a mismatch.
-_AGREES = (0.005, 0.02, 1 / 300e6)
+_AGREES = (0.02, 0.02, 1 / 300e6)
 _CONTRADICTS = (1.0, 0.2, 1 / 30e6)
 #: A worker may take so long to make a cloud of the bytes that it got, before its call begins.
 _READY_S, _READY_S_PER_BYTE = 5.0, 1 / 10e6
@@ -79,7 +79,7 @@ class Reply:
     #: Seconds in which the worker neither ran nor waited for a core, in the last call; None where not known.
     asleep_s: float | None = None
     fields: dict[str, Any] = field(default_factory=dict)
-    payload: bytes | bytearray = b""
+    payload: bytes = b""
 
     @property
     def is_remembered(self) -> bool:
@@ -333,7 +333,7 @@ class _Process:
         measured_cpu_s = None if cpu_s is None or cpu_after_s is None else cpu_after_s - cpu_s
         reply.cpu_s.append(_judged_cpu_s(said_cpu_s, measured_cpu_s))
         reply.peak_mb = max(reply.peak_mb, (said_mb if peak_mb is None else peak_mb) + self._children_mb)
-        reply.fields, reply.payload = message, bytes(result) if self._role == "encode" else result
+        reply.fields, reply.payload = message, bytes(result)
 
     def _judged_wall_s(self, said_s: float, measured_s: float, size: int) -> float:
         """The worker's seconds, or the harness's where the worker's are a little less exact.
