@@ -395,8 +395,8 @@ def _check_bounds(cloud: PointCloud, decoded: PointCloud) -> None:
     """The decoded cloud lies where the cloud is."""
     bounds, decoded_bounds = np.array(cloud.bounds, np.float64), np.array(decoded.bounds, np.float64)
     extent = float(np.ptp(bounds, axis=0).max())
-    # A cell more for voxels; of real numbers what single precision cannot tell, of the stream's origin say.
-    allowed = _MARGIN * extent + (1 if cloud.is_voxelised else float(np.abs(bounds).max()) * 2.0**-22)
+    # A cell more for voxels; for real numbers a fixed step, a millimetre say, of which a lone point is off by half.
+    allowed = _MARGIN * extent + (1 if cloud.is_voxelised else float(np.abs(bounds).max()) * 2.0**-19)
     worst = float(np.abs(decoded_bounds - bounds).max())
     _expect(worst <= allowed, f"the decoded bounding box is off by {worst:.4g}, expected at most {allowed:.4g}")
 
