@@ -144,6 +144,9 @@ def _limit(memory_bytes: int | None) -> None:
         import resource
 
         limit = memory_bytes + _data_bytes()
+        highest = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        if highest != resource.RLIM_INFINITY:  # somebody has set a lower one
+            limit = min(limit, highest)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 

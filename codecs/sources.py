@@ -1,7 +1,7 @@
 """Sources: the files that a codec's code lives in, found by reading imports, and their common hash.
 
 A stored result is stale when the code that made it has changed.  What a codec consists of is not declared but
-followed: its module, and every module of pccbench's `codecs` and `metrics` that this imports, directly or through
+followed: its module, and every module of pccbench's `codecs`, `metrics` and `_jit` that this imports, directly or through
 others, at the top or inside a function.  The interface itself (see `INTERFACE`) is left out: it says how to call a
 codec, not what bytes come out.
 """
@@ -27,7 +27,7 @@ INTERFACE = frozenset(
     f"{_PACKAGE}.codecs{name}"
     for name in ("", ".base", ".cloud", ".errors", ".registry", ".conformance", ".sources", ".packages")
 )
-_FOLLOWED = tuple(f"{_PACKAGE}.{name}" for name in ("codecs", "metrics"))
+_FOLLOWED = tuple(f"{_PACKAGE}.{name}" for name in ("codecs", "metrics", "_jit"))
 
 
 def sources_sha256(cls: type, *functions: Callable[..., Any]) -> str | None:

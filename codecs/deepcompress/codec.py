@@ -37,6 +37,9 @@ _MAX_COARSENING = 1
 #: Bits that are set in each byte.
 _BITS_SET = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1)
 _TAG_BYTES = 2
+#: Of the stream, in the bits of the first byte above the bit depth.  Since 1, every coded cell puts out a voxel at least.
+_FORMAT = 1
+_FORMAT_SHIFT = 5
 
 #: Rate weight and halvings of the grid of the named rates, low rate to high, for weights trained from the smallest to
 #: the largest of these rate weights.
@@ -64,7 +67,12 @@ class Header:
 
     def to_bytes(self) -> bytes:
         """The section."""
-        numbers = (self.bit_depth, PRIOR_NUMBERS[self.prior], self.rate_index, self.coarsening)
+        numbers = (
+            _FORMAT << _FORMAT_SHIFT | self.bit_depth,
+            PRIOR_NUMBERS[self.prior],
+            self.rate_index,
+            self.coarsening,
+        )
         return b"".join(put_varint(number) for number in numbers) + self.tag
 
     @classmethod
@@ -81,7 +89,10 @@ class Header:
         for _ in range(4):
             number, position = get_varint(data, position)
             numbers.append(number)
-        bit_depth, prior, rate_index, coarsening = numbers
+        first, prior, rate_index, coarsening = numbers
+        stream_format, bit_depth = first >> _FORMAT_SHIFT, first & (1 << _FORMAT_SHIFT) - 1
+        if stream_format != _FORMAT:
+            raise BitstreamError(f"deepcompress stream of format {stream_format}, this pccbench reads {_FORMAT}")
         if not 1 <= bit_depth <= MAX_BIT_DEPTH or coarsening > _MAX_COARSENING or rate_index > RATE_STEPS:
             raise BitstreamError(
                 f"header has bit depth {bit_depth}, rate {rate_index}, coarsening {coarsening}; expected 1 to "

@@ -516,7 +516,7 @@ class LeavesWorkForLater(TimeCheat):
 class Chatters(TimeCheat):
     """Writes rubbish into every pipe that it has."""
 
-    name = "chatters"
+    name = "answers-rubbish"
 
     def encode(self, cloud, rate):
         for number in range(3, 64):

@@ -198,7 +198,7 @@ TIMES = {
     "forges-negative": "the worker says that encode took -1 s",
     "forges-fast": "the worker says that encode took 0.0001 s",
     "answers-twice": "made no sense",
-    "chatters": "made no sense",
+    "answers-rubbish": "made no sense",
     "leaves-work-for-later": "",
 }
 

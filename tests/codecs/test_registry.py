@@ -276,12 +276,13 @@ def test_the_front_door_has_it():
 
 def test_functions_count_where_they_are_named():
     from pccbench.metrics.distortion import Reference
-    from pccbench.metrics.normals import estimate_normals
+    from pccbench.metrics.local_density import density_difference
 
-    assert "pccbench.metrics.normals" not in source_files(Reference)
-    assert set(source_files(Reference)) < set(source_files(Reference, estimate_normals))
-    assert "pccbench.metrics.normals" in source_files(Reference, estimate_normals)
-    assert sources_sha256(Reference) != sources_sha256(Reference, estimate_normals)
+    name = "pccbench.metrics.local_density"
+    assert name not in source_files(Reference)
+    assert set(source_files(Reference)) < set(source_files(Reference, density_difference))
+    assert name in source_files(Reference, density_difference)
+    assert sources_sha256(Reference) != sources_sha256(Reference, density_difference)
 
 
 def run_elsewhere(spec, expression, cwd):

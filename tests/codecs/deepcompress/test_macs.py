@@ -5,11 +5,12 @@ import pytest
 pytest.importorskip("torch")
 
 from pccbench.codecs.deepcompress.codec import DeepCompressCodec
-from pccbench.codecs.deepcompress.files import SHIPPED, read_record, transform_path
+from pccbench.codecs.deepcompress.files import SHIPPED, transform_path
 from pccbench.codecs.deepcompress.macs import prior_macs_per_cell
 from pccbench.codecs.deepcompress.priors import PRIORS, RATE_KNOTS
 from pccbench.codecs.deepcompress.train import _macs_per_cell
 from pccbench.codecs.deepcompress.weights import load_transform
+from pccbench.codecs.weights import read_record
 
 C = 32  # latent channels, four groups of 8
 H = 48

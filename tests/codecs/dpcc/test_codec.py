@@ -250,9 +250,9 @@ def test_the_card_tells_of_the_weights(codec):
     assert card.training_files_sha256
 
 
-def test_conformance(codec, weights, monkeypatch):
+def test_conformance(monkeypatch):
     monkeypatch.setattr("pccbench.codecs.dpcc.codec.named_rates", lambda folder: named(THREE[1:2]))
-    results = check_codec(codec, fresh=lambda: DpccCodec(weights), n_flipped_bits=6)
+    results = check_codec(DpccCodec(), n_flipped_bits=6)
     assert not failures(results)
 
 
