@@ -29,6 +29,7 @@ from ..codecs.cloud import PointCloud
 from ..codecs.errors import CloudError
 from ..codecs.formats import CloudWarning
 from .datasets import CloudFile, CloudRef
+from .system import limit_data_memory
 
 #: Files from this size on are read by a process of their own, limit or not: when memory runs out the kernel ends that
 #: one first, and its start is a small part of the time.
@@ -118,7 +119,8 @@ def main() -> None:
         warnings.simplefilter("always")
         try:
             ref, memory_bytes = pickle.load(sys.stdin.buffer)  # noqa: S301  # of the harness itself
-            _limit(memory_bytes)
+            if memory_bytes is not None:
+                limit_data_memory(memory_bytes + _data_bytes())
             answer |= _hand_over(ref.load())
         except (CloudError, OSError, MemoryError) as error:
             answer |= {"error": str(error), "errno": _errno(error)}
@@ -135,19 +137,6 @@ def _die_with(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-
-
-def _limit(memory_bytes: int | None) -> None:
-    if memory_bytes is None:
-        return
-    with contextlib.suppress(ImportError):  # not on Windows
-        import resource
-
-        limit = memory_bytes + _data_bytes()
-        highest = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        if highest != resource.RLIM_INFINITY:  # somebody has set a lower one
-            limit = min(limit, highest)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def _data_bytes() -> int:

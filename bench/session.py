@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .pipe import Pipe
+from .system import limit_data_memory
 
 if TYPE_CHECKING:
     from ..codecs.base import Codec
@@ -86,10 +87,7 @@ class Session:
 
         limit = request["memory_limit_bytes"]
         if limit is not None:
-            # Refuses absurd allocations at once; the parent watches what is really resident.
-            # macOS may refuse to set it.
-            with contextlib.suppress(ValueError, OSError):
-                resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+            limit_data_memory(limit)  # refuses absurd allocations at once; the parent watches what is really resident
         self._codec = CodecSpec.from_dict(request["spec"]).create()
         self._codec.warm_up()
         self._reply("done")

@@ -45,6 +45,16 @@ def pin(pid: int, cores: Iterable[int]) -> None:
         os.sched_setaffinity(pid, cores)
 
 
+def limit_data_memory(size_bytes: int) -> None:
+    """Refuse this process more memory for its data, where the system can (macOS does not); never more than before."""
+    import resource
+
+    with contextlib.suppress(ValueError, OSError):
+        highest = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        limit = size_bytes if highest == resource.RLIM_INFINITY else min(size_bytes, highest)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
 def lock_alone(file: IO[bytes] | IO[str]) -> bool:
     """Lock an open file until it is closed; False when another process holds the lock.
 

@@ -137,7 +137,8 @@ def check_codec(
     Args:
         codec: an instance; it is used for many clouds, as a worker process does.
         fresh: makes another instance, for decoding by one that never encoded; the codec's class by default.
-        spec: how another process makes the codec; found from its name or its file by default.
+        spec: how another process makes the codec; found from its name or its file by default, if its class alone
+            makes it.
         is_checksummed: whether the stream must tell any damage, and the bit depth and the type of real numbers.
             False for formats of others that do not: they may then decode damaged bytes to a wrong cloud, but still
             only end in a cloud or a `CodecError`.
@@ -149,7 +150,7 @@ def check_codec(
     Returns:
         One result for each check, at each of the rates looked at where the check depends on the rate.
     """
-    origin, why = _origin(codec, spec)
+    origin, why = _origin(codec, spec, fresh)
     bench = _Bench(codec, fresh or type(codec), is_checksummed, call_limit_s, n_flipped_bits)
     return list(_results(bench, origin, why, is_thorough=is_thorough, seed=seed))
 
@@ -207,11 +208,15 @@ def _results(
         yield from _elsewhere(bench, origin, seed)
 
 
-def _origin(codec: Codec, spec: CodecSpec | None) -> tuple[dict[str, Any] | None, str]:
+def _origin(
+    codec: Codec, spec: CodecSpec | None, fresh: Callable[[], Codec] | None
+) -> tuple[dict[str, Any] | None, str]:
     """How another process makes the codec, or why it cannot."""
     from .registry import BUILT_IN, codec_class
 
     name = getattr(codec, "name", None)
+    if spec is None and fresh not in (None, type(codec)):
+        return None, "the codec is made by a function, which another process has not; give spec"
     if spec is None and isinstance(name, str) and name in BUILT_IN and codec_class(name) is type(codec):
         spec = CodecSpec(name)
     try:
@@ -395,8 +400,12 @@ def _check_bounds(cloud: PointCloud, decoded: PointCloud) -> None:
     """The decoded cloud lies where the cloud is."""
     bounds, decoded_bounds = np.array(cloud.bounds, np.float64), np.array(decoded.bounds, np.float64)
     extent = float(np.ptp(bounds, axis=0).max())
-    # A cell more for voxels; for real numbers a fixed step, a millimetre say, of which a lone point is off by half.
-    allowed = _MARGIN * extent + (1 if cloud.is_voxelised else float(np.abs(bounds).max()) * 2.0**-19)
+    # A cell more for voxels; for real numbers, which may form no surface, their width, and a fixed step, a millimetre
+    # say, of which a lone point is off by half.
+    if cloud.is_voxelised:
+        allowed = _MARGIN * extent + 1
+    else:
+        allowed = extent + float(np.abs(bounds).max()) * 2.0**-19
     worst = float(np.abs(decoded_bounds - bounds).max())
     _expect(worst <= allowed, f"the decoded bounding box is off by {worst:.4g}, expected at most {allowed:.4g}")
 

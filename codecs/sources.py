@@ -1,8 +1,8 @@
 """Sources: the files that a codec's code lives in, found by reading imports, and their common hash.
 
 A stored result is stale when the code that made it has changed.  What a codec consists of is not declared but
-followed: its module, and every module of pccbench's `codecs`, `metrics` and `_jit` that this imports, directly or through
-others, at the top or inside a function.  The interface itself (see `INTERFACE`) is left out: it says how to call a
+followed: its module, and every module of pccbench's `codecs`, `metrics` and `_jit` that this imports, directly or
+through others, at the top or inside a function.  The interface itself (see `INTERFACE`) is left out: it says how to call a
 codec, not what bytes come out.
 """
 

@@ -82,7 +82,8 @@ def test_conformance_of_octree(octree, tmc3):
     def fresh():
         return gpcc.GpccOctreeCodec(str(tmc3))
 
-    results = check_codec(octree, fresh=fresh, is_checksummed=False, n_flipped_bits=3, is_thorough=False)
+    spec = CodecSpec("gpcc-octree", tmc3=str(tmc3))
+    results = check_codec(octree, fresh=fresh, spec=spec, is_checksummed=False, n_flipped_bits=3, is_thorough=False)
     assert not failures(results)
     refused = {result.check for result in results if result.status == "refused"}
     # Real numbers are coded in steps of a millimetre, up to two kilometres.
@@ -94,7 +95,8 @@ def test_conformance_of_trisoup(trisoup, tmc3):
     def fresh():
         return gpcc.GpccTrisoupCodec(str(tmc3))
 
-    results = check_codec(trisoup, fresh=fresh, is_checksummed=False, n_flipped_bits=3, is_thorough=False)
+    spec = CodecSpec("gpcc-trisoup", tmc3=str(tmc3))
+    results = check_codec(trisoup, fresh=fresh, spec=spec, is_checksummed=False, n_flipped_bits=3, is_thorough=False)
     assert not failures(results)
     passed = {result.check.partition("/")[0] for result in results if result.status == "passed"}
     # What is no surface is refused; tmc3 would crash on it, or decode it to another cloud each time.
