@@ -2,8 +2,8 @@
 
 A stored result is stale when the code that made it has changed.  What a codec consists of is not declared but
 followed: its module, and every module of pccbench's `codecs`, `metrics` and `_jit` that this imports, directly or
-through others, at the top or inside a function.  The interface itself (see `INTERFACE`) is left out: it says how to call a
-codec, not what bytes come out.
+through others, at the top or inside a function.  The interface itself (see `INTERFACE`) is left out: it says how to
+call a codec, not what bytes come out.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ _MAX_COARSENING = 1
 #: Bits that are set in each byte.
 _BITS_SET = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1)
 _TAG_BYTES = 2
-#: Of the stream, in the bits of the first byte above the bit depth.  Since 1, each coded cell puts out a voxel at least.
+#: Format of the stream, in the first byte above the bit depth.  Since 1, each coded cell puts out a voxel at least.
 _FORMAT = 1
 _FORMAT_SHIFT = 5
 
