@@ -23,6 +23,8 @@ from typing import Any
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 
+from ._cache import pccbench_cache
+
 #: Folders below this one whose functions are compiled.
 COMPILED_FOLDERS = ("bench/datasets", "bench/prepare", "codecs", "metrics")
 
@@ -48,8 +50,7 @@ def cache_folder() -> Path:
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     if chosen:
         return Path(chosen).absolute()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache").expanduser()) / "pccbench" / "machine-code"
+    return pccbench_cache() / "machine-code"
 
 
 @cache

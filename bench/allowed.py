@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from .._cache import user_cache
 from ..codecs.registry import CodecSpec
 from .datasets.root import data_root
 from .errors import UsageError
@@ -41,7 +42,17 @@ _BROAD = ("/", "/home", "/root", "/tmp", "/var/tmp", "/dev/shm", "/data", "/mnt"
 #: What beside a codec's file is readable.
 _OWN_SUFFIXES = frozenset(".py .pyc .so .pyd .pt .pth .ckpt .safetensors .onnx .json .yaml .yml .toml .cfg".split())
 #: Parts of the package that workers import.
-_PACKAGE_PARTS = ("__init__.py", "_jit.py", "_version.py", "py.typed", "bench", "codecs", "metrics", "reports")
+_PACKAGE_PARTS = (
+    "__init__.py",
+    "_cache.py",
+    "_jit.py",
+    "_version.py",
+    "py.typed",
+    "bench",
+    "codecs",
+    "metrics",
+    "reports",
+)
 #: So deep, folders with something hidden in them are looked through; deeper, they are left out.
 _DEEPEST = 12
 #: So many files and folders around a codec's file are looked at.
@@ -86,8 +97,8 @@ def environment(folder: Path, threads: int, hidden: Iterable[Path]) -> dict[str,
         if name in kept:
             kept[name] = os.pathsep.join(str(Path(entry).absolute()) for entry in _entries(name))
     for name, default in (("TORCH_HOME", "torch"), ("HF_HOME", "huggingface")):
-        if name not in kept and (_caches() / default).is_dir():
-            kept[name] = str(_caches() / default)
+        if name not in kept and (user_cache() / default).is_dir():
+            kept[name] = str(user_cache() / default)
     return {
         **kept,
         **{f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR")},
@@ -157,8 +168,8 @@ def _tools(spec: CodecSpec) -> Iterator[str]:
     for entry in _entries("PATH"):
         for library in ("lib", "lib64") if Path(entry).name in ("bin", "sbin") else ():
             yield str(Path(entry).parent / library)
-    yield os.environ.get("TORCH_HOME") or str(_caches() / "torch")
-    yield os.environ.get("HF_HOME") or str(_caches() / "huggingface")
+    yield os.environ.get("TORCH_HOME") or str(user_cache() / "torch")
+    yield os.environ.get("HF_HOME") or str(user_cache() / "huggingface")
     for name in _further():
         yield from (entry for entry in os.environ[name].split(os.pathsep) if Path(entry).is_absolute())
 
@@ -215,10 +226,6 @@ def _broad() -> set[Path]:
     """Folders that hold anything."""
     found = (_resolved(Path(path)) for path in (*_BROAD, Path.home(), tempfile.gettempdir()))
     return {path for path in found if path is not None}
-
-
-def _caches() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 def _carved(root: Path, secrets: list[Path], listed: list[str], depth: int = 0) -> Iterator[str]:

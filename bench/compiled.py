@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from .._cache import pccbench_cache
 from ..codecs.registry import CodecSpec
 
 #: More than this is not kept, in bytes and files.
@@ -29,10 +30,11 @@ class CompiledCache:
     """The cache of one codec; every method does nothing where it cannot be read or written."""
 
     def __init__(self, spec: CodecSpec) -> None:
-        home = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        chosen = os.environ.get("NUMBA_CACHE_DIR")
+        home = Path(chosen) if chosen else pccbench_cache()
         package = Path(__file__).resolve().parent.parent
         identity = "\n".join([spec.name, spec.module_file or "", str(package), sys.executable])
-        self._folder = Path(home, "pccbench", "compiled", hashlib.sha256(identity.encode()).hexdigest()[:24])
+        self._folder = Path(home, "compiled", hashlib.sha256(identity.encode()).hexdigest()[:24])
 
     def fill(self, target: Path) -> None:
         """Copy what is kept into a new folder."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import unicodedata
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..codecs.base import CodecCard, Rate
+from ..reports.plain import visible
 from .errors import DeclarationError
 
 #: Characters of a text (a reason, a note, the end of a log) that are kept; the rest is cut, and `…` says so.
@@ -33,8 +33,6 @@ ITEMS_LIMIT = 10_000
 #: Rates of a codec.
 RATES_LIMIT = 1000
 
-#: Characters that turn the direction of a text: written into a terminal, they make it say something else.
-_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _DEEPEST = 8
 
 
@@ -61,17 +59,7 @@ def line(value: Any, limit: int = TEXT_LIMIT) -> str:
 
 def printable(value: Any) -> str:
     """The text with what could steer a terminal escaped: control characters, changes of direction."""
-    return "".join(char if _is_harmless(char) else _escaped(char) for char in str(value))
-
-
-def _is_harmless(char: str) -> bool:
-    return char in "\n\t" or (
-        char not in _BIDI and (char.isprintable() or unicodedata.category(char) not in ("Cc", "Cs", "Zl", "Zp"))
-    )
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode()
+    return visible(str(value), kept="\n\t")
 
 
 def plain(value: Any, *, depth: int = _DEEPEST) -> Any:
@@ -170,7 +158,7 @@ def _scalar(where: str, value: Any) -> bool | int | float | str:
 
 def is_name(name: str) -> bool:
     """Whether a text can stand in tables, on command lines and in files as the name of something."""
-    return 0 < len(name) <= NAME_LIMIT and name.isprintable() and not set(name) & _BIDI and name == name.strip()
+    return 0 < len(name) <= NAME_LIMIT and name.isprintable() and visible(name) == name == name.strip()
 
 
 def checked_sections(sections: Any) -> dict[str, int]:

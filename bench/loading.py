@@ -8,7 +8,6 @@ without a limit is read here, for a process takes a third of a second to start.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import json
 import os
@@ -29,13 +28,13 @@ from ..codecs.cloud import PointCloud
 from ..codecs.errors import CloudError
 from ..codecs.formats import CloudWarning
 from .datasets import CloudFile, CloudRef
+from .kernel import die_with_parent
 from .system import limit_data_memory
 
 #: Files from this size on are read by a process of their own, limit or not: when memory runs out the kernel ends that
 #: one first, and its start is a small part of the time.
 LARGE_BYTES = 1 << 28
 _ARRAYS = ("points", "normals", "colors")
-_PR_SET_PDEATHSIG = 1
 #: Signals that come from outside; the others are the process's own doing.
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
@@ -113,7 +112,9 @@ def _received(folder: Path, answer: dict[str, Any]) -> PointCloud:
 
 def main() -> None:
     """Read the cloud that standard input names, and leave its arrays in the working folder."""
-    _die_with(int(sys.argv[1]))
+    die_with_parent()
+    if os.getppid() != int(sys.argv[1]):  # it has ended since
+        os._exit(1)
     answer: dict[str, Any] = {"warnings": []}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -129,14 +130,6 @@ def main() -> None:
                 answer["error"] = f"{ref.path}: needs more than the memory limit of {limit} to be read"
     answer["warnings"] = [str(one.message) for one in caught if issubclass(one.category, CloudWarning)]
     sys.stdout.write(json.dumps(answer))
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel end this process when the harness dies, however it dies."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _data_bytes() -> int:

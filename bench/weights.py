@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from .._cache import pccbench_cache
 from ..codecs.base import Codec
 from ..codecs.errors import CodecUnavailableError
 from ..codecs.registry import CodecSpec
@@ -91,7 +91,7 @@ def untrained(cls: type[Codec]) -> Path:
         write = importlib.import_module(f"{package}.untrained").write_untrained
     except (ImportError, AttributeError):
         raise CodecUnavailableError(f"{cls.name} has no random weights") from None
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pccbench" / "untrained"
+    cache = pccbench_cache() / "untrained"
     sources = sources_sha256(cls, write) or ""
     folder = cache / f"{package.rpartition('.')[2]}-{sources[:16]}"
     if folder.is_dir():

@@ -38,9 +38,9 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def visible(text: str) -> str:
-    """The text with everything shown that a reader would not see."""
-    return _HIDDEN.sub(_escape, text)
+def visible(text: str, kept: str = "") -> str:
+    """The text with everything shown that a reader would not see, but for the characters of `kept`."""
+    return _HIDDEN.sub(lambda match: match.group() if match.group() in kept else _escape(match), text)
 
 
 def cut(text: str, limit: int = TEXT_LIMIT) -> str:

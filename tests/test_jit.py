@@ -40,7 +40,8 @@ def house(tmp_path: Path) -> Path:
     (folder / "codecs").mkdir(parents=True)
     for package in (folder, folder / "codecs"):
         (package / "__init__.py").touch()
-    shutil.copy(REPOSITORY / "_jit.py", folder)
+    for module in ("_jit.py", "_cache.py"):
+        shutil.copy(REPOSITORY / module, folder)
     (folder / "codecs" / "caller.py").write_text(CALLER)
     (folder / "codecs" / "helper.py").write_text(HELPER.format(step=1))
     return folder
