@@ -93,9 +93,11 @@ class Grid(NamedTuple):
 class Shells(NamedTuple):
     """For each place in a brick the voxels around it, nearest first, as masks of the 27 bricks around.
 
+    A place is one of the 64 voxels, or one of the 512 parts that halving these along each axis makes.
+
     Attributes:
-        first: (65,) first entry of each of the 64 places.
-        square: (e,) squared distance in voxels: of the voxels, or the least of any two points in them.
+        first: (p + 1,) first entry of each of the p places.
+        square: (e,) squared distance of the voxels; or four times the least of a query there and any point in them.
         brick: (e,) 9 (x + 1) + 3 (y + 1) + z + 1 for the brick at lattice offset (x, y, z).
         mask: (e,) voxels of that brick at that distance.
     """
@@ -617,7 +619,8 @@ def search_near(queries: Any, todo: Any, grid: Any, points: Any, shells: Any, re
     blocks = np.empty(27, np.int32)
     words, bases = np.empty(27, np.uint64), np.empty(27, np.int32)
     inverse_side = 1.0 / grid.side
-    unit_sq = grid.side * grid.side * _SLACK
+    unit_sq = grid.side * grid.side * _SLACK / 4.0
+    halved = len(shells.first) > 65
     single = grid.voxels[-1] == len(points)  # one point to a voxel
     squares, places = np.empty(_CAPACITY), np.empty(_CAPACITY, np.int32)
     ties = np.empty(MOST_TIES * len(todo), np.int32)
@@ -641,6 +644,12 @@ def search_near(queries: Any, todo: Any, grid: Any, points: Any, shells: Any, re
                 last_brick = brick
                 _bricks_around(np.int64(brick), blocks, grid, words, bases)
             place = np.int64(_bit_of(x, y, z))
+            if halved:
+                place = 8 * place + (
+                    4 * (qx * inverse_side - cx >= 0.5)
+                    + 2 * (qy * inverse_side - cy >= 0.5)
+                    + 1 * (qz * inverse_side - cz >= 0.5)
+                )
             for entry in range(shells.first[place], shells.first[place + 1]):
                 if shells.square[entry] * unit_sq > limit:
                     break
@@ -670,7 +679,7 @@ def search_near(queries: Any, todo: Any, grid: Any, points: Any, shells: Any, re
                             limit = -1.0  # no room: leave it open
         run: Any = np.int64(0)
         exact: Any = np.int64(0)
-        if count and 0.0 <= limit < REACH * REACH * unit_sq:
+        if count and 0.0 <= limit < 4 * REACH * REACH * unit_sq:
             if tied == count and count < FIRST_NEIGHBOURS:
                 run, exact = count, count
             else:

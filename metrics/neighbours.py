@@ -225,7 +225,8 @@ class _Search:
 
     def near(self, grid: Grid, todo: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         """Answer what lies within a few voxels; returns the queries left open."""
-        queries, points, shells = self.queries.points, self.index.points, bound_shells()
+        queries, points = self.queries.points, self.index.points
+        shells = bound_shells(self.queries.integer and grid.side <= 1.0, self.index.voxels)
         answers = self.workers.map(
             lambda piece: search_near(queries, piece, grid, points, shells, self.reach_sq, self.results),
             pieces := _pieces(todo),
