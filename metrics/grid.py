@@ -8,7 +8,18 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from .kernels import REACH, VOXEL_LIMIT, Grid, Shells, bin_blocks, fill_bricks, number_members, rank_points
+from .kernels import (
+    BOUND_SQUARES,
+    DISTANCE_SQUARES,
+    REACH,
+    VOXEL_LIMIT,
+    Grid,
+    Shells,
+    bin_blocks,
+    fill_bricks,
+    number_members,
+    rank_points,
+)
 
 #: A grid's voxels should hold about a point each, and its bricks a few: 4 to 16 on a surface.
 _MOST_VOXEL_POINTS = 2.0
@@ -103,7 +114,7 @@ def _tabulate(offsets: npt.NDArray[np.int64], squares: npt.NDArray[np.int64], li
     begin = np.flatnonzero(np.diff(sorted_group, prepend=-1))
     mask = np.bitwise_or.reduceat(np.uint64(1) << bit.ravel()[order], begin)
     group = sorted_group[begin]
-    first = np.searchsorted(group, np.arange(64 * parts + 1) * limit * 32).astype(np.int32)
+    first = np.searchsorted(group, np.arange(64 * parts * limit + 1) * 32).astype(np.int32)
     return Shells(first, (group // 32 % limit).astype(np.uint8), (group % 32).astype(np.uint8), mask)
 
 
@@ -111,7 +122,7 @@ def _tabulate(offsets: npt.NDArray[np.int64], squares: npt.NDArray[np.int64], li
 def distance_shells() -> Shells:
     """Shells by the squared distance of voxels, as far as the 27 bricks are certain to hold all of them."""
     offsets = _offsets()
-    return _tabulate(offsets, (offsets**2).sum(axis=1)[None], (REACH + 1) ** 2)
+    return _tabulate(offsets, (offsets**2).sum(axis=1)[None], DISTANCE_SQUARES)
 
 
 @lru_cache(maxsize=3)
@@ -131,4 +142,4 @@ def bound_shells(queries_exact: bool, points_exact: bool) -> Shells:
     gaps = [np.maximum(0, np.maximum(2 * offsets - high, low - 2 * offsets - extent)) ** 2 for low, high in parts]
     squares = np.array([x[:, 0] + y[:, 1] + z[:, 2] for x, y, z in product(gaps, repeat=3)])
     squares[squares < 4] = 0
-    return _tabulate(offsets, squares, 4 * REACH**2)
+    return _tabulate(offsets, squares, BOUND_SQUARES)
