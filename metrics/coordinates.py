@@ -8,6 +8,7 @@ given, which no offset spoils; integers too large for float64 are first reduced 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,6 +27,8 @@ _LARGEST_SINGLE = 2.0**126
 #: Scales of G-PCC, (2^k - 1) / 2^k, give coordinates in multiples of 1 / (2^k - 1), up to rounding.
 _DENOMINATORS = (3, 7, 15, 31)
 _GRID_TOLERANCE = 1e-6
+#: Rows looked at together: few enough to stay in the cache, and a test that fails ends soon.
+_CHUNK_ROWS = 8192
 #: Differences of this size have squares, and sums of many, that float64 holds with all its digits.
 LEAST_EXTENT, MOST_EXTENT = 1e-140, 1e140
 
@@ -71,8 +74,8 @@ class Coordinates:
             single = True
         else:
             single = largest <= _DOUBLE_INTEGERS or given.dtype.kind == "f"
-            single = single and bool((given.astype(np.float32) == given.astype(np.float64)).all())
-        integer = given.dtype.kind != "f" or bool((given == np.floor(given)).all())
+            single = single and all((rows.astype(np.float32) == rows.astype(np.float64)).all() for rows in _chunks(given))
+        integer = given.dtype.kind != "f" or all((rows == np.floor(rows)).all() for rows in _chunks(given))
         return cls(given, name, largest, integer, single)
 
     def __len__(self) -> int:
@@ -96,8 +99,10 @@ class Coordinates:
         """Whether the points lie on a grid that G-PCC's scales of 3/4, 7/8, ... make of integers."""
         if self.largest > _SINGLE_INTEGERS:
             return False
-        for points in (self.given[:100], self.given):
-            if not any(_are_integers(points * denominator) for denominator in _DENOMINATORS):
+        fitting = list(_DENOMINATORS)
+        for rows in _chunks(self.given):
+            fitting = [denominator for denominator in fitting if _are_integers(rows * denominator)]
+            if not fitting:
                 return False
         return True
 
@@ -119,8 +124,15 @@ class Coordinates:
 
     def rounding_sq(self) -> float:
         """Mean square of how far float32 would move the points."""
-        moved = self.given.astype(np.float64) - self.single
-        return float(np.einsum("ij,ij->", moved, moved)) / len(moved)
+        total = 0.0
+        for given, single in zip(_chunks(self.given), _chunks(self.single), strict=True):
+            moved = given.astype(np.float64) - single
+            total += float(np.einsum("ij,ij->", moved, moved))
+        return total / len(self)
+
+
+def _chunks(points: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    return (points[i : i + _CHUNK_ROWS] for i in range(0, len(points), _CHUNK_ROWS))
 
 
 def _are_integers(points: npt.NDArray[Any]) -> bool:

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 
-from .kernels import REACH, VOXEL_LIMIT, Grid, Shells, bin_blocks, fill_bricks, number_members, rank_points
+from .kernels import (
+    BOUND_SQUARES,
+    DISTANCE_SQUARES,
+    REACH,
+    VOXEL_LIMIT,
+    Grid,
+    Shells,
+    bin_blocks,
+    fill_bricks,
+    number_members,
+    rank_points,
+)
 
 #: A grid's voxels should hold about a point each, and its bricks a few: 4 to 16 on a surface.
 _MOST_VOXEL_POINTS = 2.0
@@ -82,36 +94,52 @@ def _offsets() -> npt.NDArray[np.int64]:
     return np.stack(np.meshgrid(reach, reach, reach, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
-def _tabulate(offsets: npt.NDArray[np.int64], square: npt.NDArray[np.int64]) -> Shells:
-    """Shells of the voxels at `offsets` from each place in a brick, by their `square`, which is below 32."""
-    side = np.arange(4)
-    place = np.stack(np.meshgrid(side, side, side, indexing="ij"), axis=-1).reshape(-1, 1, 3)
-    voxel = place + offsets  # (64, offsets, 3)
+def _tabulate(offsets: npt.NDArray[np.int64], squares: npt.NDArray[np.int64], limit: int) -> Shells:
+    """Shells of the voxels at `offsets` from each place in a brick.
+
+    Args:
+        offsets: (o, 3).
+        squares: (p, o) square of each voxel for each of the p parts of a query's voxel.
+        limit: voxels of this square or more are left out.
+    """
+    side, parts = np.arange(4), len(squares)
+    place = np.stack(np.meshgrid(side, side, side, indexing="ij"), axis=-1).reshape(-1, 1, 1, 3)
+    part, near = np.nonzero(squares < limit)
+    voxel = (place + offsets[near]).reshape(64, -1, 3)
     brick = ((voxel >> 2) + 1) @ np.array([9, 3, 1])
     bit = ((voxel & 3) @ np.array([16, 4, 1])).astype(np.uint64)
-    group = (np.arange(64)[:, None] * 32 + square) * 32 + brick
+    group = ((np.arange(64)[:, None] * parts + part) * limit + squares[part, near]) * 32 + brick
     order = np.argsort(group, axis=None, kind="stable")
     sorted_group = group.ravel()[order]
     begin = np.flatnonzero(np.diff(sorted_group, prepend=-1))
     mask = np.bitwise_or.reduceat(np.uint64(1) << bit.ravel()[order], begin)
     group = sorted_group[begin]
-    first = np.searchsorted(group, np.arange(65) * 1024).astype(np.int32)
-    return Shells(first, (group // 32 % 32).astype(np.uint8), (group % 32).astype(np.uint8), mask)
+    first = np.searchsorted(group, np.arange(64 * parts * limit + 1) * 32).astype(np.int32)
+    return Shells(first, (group // 32 % limit).astype(np.uint8), (group % 32).astype(np.uint8), mask)
 
 
 @lru_cache(maxsize=1)
 def distance_shells() -> Shells:
     """Shells by the squared distance of voxels, as far as the 27 bricks are certain to hold all of them."""
     offsets = _offsets()
-    square = (offsets**2).sum(axis=1)
-    complete = square < (REACH + 1) ** 2
-    return _tabulate(offsets[complete], square[complete])
+    return _tabulate(offsets, (offsets**2).sum(axis=1)[None], DISTANCE_SQUARES)
 
 
-@lru_cache(maxsize=1)
-def bound_shells() -> Shells:
-    """Shells by the least squared distance between any points of two voxels, as far as the 27 bricks reach."""
+@lru_cache(maxsize=3)
+def bound_shells(queries_exact: bool, points_exact: bool) -> Shells:
+    """Shells by four times the least squared distance of a query and a point, as far as the 27 bricks reach.
+
+    Below 1 that is taken as 0: those voxels are looked at together.
+
+    Args:
+        queries_exact: queries lie at the low corners of voxels; else each of the eight parts of a voxel has shells.
+        points_exact: points lie at the low corners of voxels.
+    """
     offsets = _offsets()
-    square = (np.maximum(np.abs(offsets) - 1, 0) ** 2).sum(axis=1)
-    complete = square < REACH**2
-    return _tabulate(offsets[complete], square[complete])
+    # In halves of a side: where a query can be along an axis, and where a point of a voxel.
+    parts = [(0, 0)] if queries_exact else [(0, 1), (1, 2)]
+    extent = 0 if points_exact else 2
+    gaps = [np.maximum(0, np.maximum(2 * offsets - high, low - 2 * offsets - extent)) ** 2 for low, high in parts]
+    squares = np.array([x[:, 0] + y[:, 1] + z[:, 2] for x, y, z in product(gaps, repeat=3)])
+    squares[squares < 4] = 0
+    return _tabulate(offsets, squares, BOUND_SQUARES)

@@ -34,6 +34,8 @@ from .ties import FIRST_NEIGHBOURS, MORE_NEIGHBOURS, MOST_TIES, RELATIVE_TIE_TOL
 VOXEL_LIMIT = 1 << 24
 #: Every voxel up to so many voxels away along each axis lies in the 27 bricks around a query's.
 REACH = 4
+#: Voxels at squared distances below this lie within REACH; and those whose fourfold bounds lie below that.
+DISTANCE_SQUARES, BOUND_SQUARES = (REACH + 1) ** 2, 4 * REACH**2
 #: No run of ties reaches further beyond the least squared distance, nor further than this share of it.
 TIE_REACH_SQ = (MOST_TIES - 1) * TIE_TOLERANCE_SQ
 _RELATIVE_REACH = (MOST_TIES - 1) * RELATIVE_TIE_TOLERANCE
@@ -93,9 +95,11 @@ class Grid(NamedTuple):
 class Shells(NamedTuple):
     """For each place in a brick the voxels around it, nearest first, as masks of the 27 bricks around.
 
+    A place is one of the 64 voxels, or one of the 512 parts that halving these along each axis makes.
+
     Attributes:
-        first: (65,) first entry of each of the 64 places.
-        square: (e,) squared distance in voxels: of the voxels, or the least of any two points in them.
+        first: (p s + 1,) first entry of each of the p places of each of s squares from 0 on.
+        square: (e,) squared distance of the voxels; or four times the least of a query there and any point in them.
         brick: (e,) 9 (x + 1) + 3 (y + 1) + z + 1 for the brick at lattice offset (x, y, z).
         mask: (e,) voxels of that brick at that distance.
     """
@@ -420,6 +424,17 @@ def _bricks_around(place: Any, blocks: Any, grid: Any, words: Any, bases: Any) -
 
 
 @njit(nogil=True)
+def _least_after() -> Any:
+    """Least squared distance of a query, by that of another one and the square of how far apart the two are."""
+    least = np.empty((DISTANCE_SQUARES + 1, 28), np.uint8)
+    for square in range(DISTANCE_SQUARES + 1):
+        for step in range(28):
+            distance = max(math.sqrt(square) - math.sqrt(step), 0.0)
+            least[square, step] = math.ceil(distance * distance - 1e-9)
+    return least
+
+
+@njit(nogil=True)
 def search_voxels(queries: Any, low: Any, high: Any, grid: Any, shells: Any, results: Any) -> Any:
     """Nearest points of all queries in the query blocks `low` to `high`, points being voxels of side 1 in both grids.
 
@@ -437,6 +452,7 @@ def search_voxels(queries: Any, low: Any, high: Any, grid: Any, shells: Any, res
     ties = np.empty(MOST_TIES * n_queries + 1, np.int32)
     left_open = np.empty(n_queries, np.int32)
     n_ties, n_open = 0, 0
+    least_after = _least_after()
     for query_block in range(low, high):
         _blocks_around(queries.keys[query_block], grid, shift, blocks)
         query_brick = queries.bricks[query_block]
@@ -447,12 +463,26 @@ def search_voxels(queries: Any, low: Any, high: Any, grid: Any, shells: Any, res
             _bricks_around(place, blocks, grid, words, bases)
             todo = queries.occupancy[query_brick]
             query_brick += 1
+            best: Any = 0
+            before = np.int64(0)
             while todo:
                 place = np.int64(_lowest_bit(todo))
                 todo &= todo - _ONE
-                best: Any = 255
+                # Nothing is nearer than the query before allows; the first shells are known to be empty.
+                least = np.int64(0)
+                if best > 1:
+                    dx, dy, dz = (
+                        (place >> 4) - (before >> 4),
+                        (place >> 2 & 3) - (before >> 2 & 3),
+                        (place & 3) - (before & 3),
+                    )
+                    least = np.int64(least_after[best, dx * dx + dy * dy + dz * dz])
+                before = place
+                best = DISTANCE_SQUARES
                 begin = n_ties
-                for entry in range(shells.first[place], shells.first[place + 1]):
+                for entry in range(
+                    shells.first[place * DISTANCE_SQUARES + least], shells.first[(place + 1) * DISTANCE_SQUARES]
+                ):
                     if shells.square[entry] > best:
                         break
                     word = words[shells.brick[entry]]
@@ -617,7 +647,8 @@ def search_near(queries: Any, todo: Any, grid: Any, points: Any, shells: Any, re
     blocks = np.empty(27, np.int32)
     words, bases = np.empty(27, np.uint64), np.empty(27, np.int32)
     inverse_side = 1.0 / grid.side
-    unit_sq = grid.side * grid.side * _SLACK
+    unit_sq = grid.side * grid.side * _SLACK / 4.0
+    halved = len(shells.first) > 64 * BOUND_SQUARES + 1
     single = grid.voxels[-1] == len(points)  # one point to a voxel
     squares, places = np.empty(_CAPACITY), np.empty(_CAPACITY, np.int32)
     ties = np.empty(MOST_TIES * len(todo), np.int32)
@@ -641,7 +672,13 @@ def search_near(queries: Any, todo: Any, grid: Any, points: Any, shells: Any, re
                 last_brick = brick
                 _bricks_around(np.int64(brick), blocks, grid, words, bases)
             place = np.int64(_bit_of(x, y, z))
-            for entry in range(shells.first[place], shells.first[place + 1]):
+            if halved:
+                place = 8 * place + (
+                    4 * (qx * inverse_side - cx >= 0.5)
+                    + 2 * (qy * inverse_side - cy >= 0.5)
+                    + 1 * (qz * inverse_side - cz >= 0.5)
+                )
+            for entry in range(shells.first[place * BOUND_SQUARES], shells.first[(place + 1) * BOUND_SQUARES]):
                 if shells.square[entry] * unit_sq > limit:
                     break
                 word = words[shells.brick[entry]]
@@ -670,7 +707,7 @@ def search_near(queries: Any, todo: Any, grid: Any, points: Any, shells: Any, re
                             limit = -1.0  # no room: leave it open
         run: Any = np.int64(0)
         exact: Any = np.int64(0)
-        if count and 0.0 <= limit < REACH * REACH * unit_sq:
+        if count and 0.0 <= limit < BOUND_SQUARES * unit_sq:
             if tied == count and count < FIRST_NEIGHBOURS:
                 run, exact = count, count
             else:
@@ -709,6 +746,7 @@ def search_far(queries: Any, todo: Any, grid: Any, points: Any, rings: Any, reac
     left_open = np.empty(len(todo), np.int32)
     n_ties, n_open = 0, 0
     last_key, block = ~_ZERO, np.int32(-1)
+    guess = -1
     for query in todo:
         qx, qy, qz = queries[query, 0], queries[query, 1], queries[query, 2]
         cx, cy, cz = np.floor(qx * inverse_side), np.floor(qy * inverse_side), np.floor(qz * inverse_side)
@@ -718,6 +756,10 @@ def search_far(queries: Any, todo: Any, grid: Any, points: Any, rings: Any, reac
         clearance = min(below_x, below_y, below_z, above_x, above_y, above_z)
         count: Any = np.int64(0)
         best, limit = np.inf, np.inf
+        if guess >= 0:
+            # Where the nearest point of the query before lies is a good first bound for this one.
+            square = _square(qx, qy, qz, points, guess)
+            limit = square + min(reach_sq, _RELATIVE_REACH * square)
         ring = 0 if max(abs(cx), abs(cy), abs(cz)) < VOXEL_LIMIT // 4 - 4 * rings - 4 else rings + 1
         answered = False
         while ring <= rings:
@@ -749,7 +791,7 @@ def search_far(queries: Any, todo: Any, grid: Any, points: Any, rings: Any, reac
                             if square > limit:
                                 continue
                             if square < best:
-                                limit = square + min(reach_sq, _RELATIVE_REACH * square)
+                                limit = min(limit, square + min(reach_sq, _RELATIVE_REACH * square))
                                 if best > limit:
                                     count = np.int64(0)
                                 best = square
@@ -771,6 +813,7 @@ def search_far(queries: Any, todo: Any, grid: Any, points: Any, rings: Any, reac
             left_open[n_open] = query
             n_open += 1
             continue
+        guess = places[0]
         results.distance_sq[query] = best
         results.start[query] = n_ties
         results.run[query] = run

@@ -37,12 +37,13 @@ from .order import distinct_points
 from .tree import build_tree
 from .workers import Workers
 
-#: Queries that a task answers, about.
+#: Queries that a task answers, about; fewer where there would be less than so many tasks, as far ones take long.
 _TASK_QUERIES = 16384
+_LEAST_TASKS, _LEAST_TASK_QUERIES = 16, 512
 #: Rings of bricks searched for the queries that a grid leaves open: far ones only when there are few of them, else
 #: building a tree costs less.  The share is that of open queries to points searched at which both cost the same.
 _RINGS = (2, 8)
-_RING_SHARE = 8.0
+_RING_SHARE = 16.0
 
 
 @njit(nogil=True)
@@ -225,7 +226,8 @@ class _Search:
 
     def near(self, grid: Grid, todo: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         """Answer what lies within a few voxels; returns the queries left open."""
-        queries, points, shells = self.queries.points, self.index.points, bound_shells()
+        queries, points = self.queries.points, self.index.points
+        shells = bound_shells(self.queries.integer and grid.side <= 1.0, self.index.voxels)
         answers = self.workers.map(
             lambda piece: search_near(queries, piece, grid, points, shells, self.reach_sq, self.results),
             pieces := _pieces(todo),
@@ -253,7 +255,8 @@ class _Search:
 
 
 def _pieces(todo: npt.NDArray[np.int32]) -> list[npt.NDArray[np.int32]]:
-    return [todo[i : i + _TASK_QUERIES] for i in range(0, len(todo), _TASK_QUERIES)]
+    step = min(_TASK_QUERIES, max(_LEAST_TASK_QUERIES, len(todo) // _LEAST_TASKS))
+    return [todo[i : i + step] for i in range(0, len(todo), step)]
 
 
 def find_neighbours(
