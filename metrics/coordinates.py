@@ -74,7 +74,9 @@ class Coordinates:
             single = True
         else:
             single = largest <= _DOUBLE_INTEGERS or given.dtype.kind == "f"
-            single = single and all((rows.astype(np.float32) == rows.astype(np.float64)).all() for rows in _chunks(given))
+            single = single and all(
+                (rows.astype(np.float32) == rows.astype(np.float64)).all() for rows in _chunks(given)
+            )
         integer = given.dtype.kind != "f" or all((rows == np.floor(rows)).all() for rows in _chunks(given))
         return cls(given, name, largest, integer, single)
 
@@ -126,7 +128,7 @@ class Coordinates:
         """Mean square of how far float32 would move the points."""
         total = 0.0
         for given, single in zip(_chunks(self.given), _chunks(self.single), strict=True):
-            moved = given.astype(np.float64) - single
+            moved = given.astype(np.float64, copy=False) - single
             total += float(np.einsum("ij,ij->", moved, moved))
         return total / len(self)
 

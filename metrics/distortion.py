@@ -193,14 +193,15 @@ class Reference:
         normals_origin: Mapping[str, Any] | None = None,
         threads: int | None = None,
     ) -> None:
-        self._adopt(Coordinates.of(points, "input cloud"), normals, peak, normals_origin, Workers(threads))
+        self._adopt(Coordinates.of(points, "input cloud"), peak, normals_origin, Workers(threads))
+        tasks: list[Callable[[], Any]] = [lambda: self._adopt_normals(normals)]
         if self._given.is_single and len(self._given) ** 2 > MOST_PAIRS:
-            self._index_input()
+            tasks.append(self._index_input)
+        self._workers.map(lambda task: task(), tasks)
 
     def _adopt(
         self,
         given: Coordinates,
-        normals: npt.ArrayLike | None,
         peak: float | None,
         normals_origin: Mapping[str, Any] | None,
         workers: Workers,
@@ -212,10 +213,14 @@ class Reference:
         self._indexed: IndexedCloud | None = None
         self._normals: npt.NDArray[np.floating[Any]] | None = None
         self._no_normals = _NO_NORMALS
+
+    def _adopt_normals(self, normals: npt.ArrayLike | None) -> None:
         if normals is not None:
             unit, facts = checked_normals(normals)
-            if unit.shape != (len(given), 3):
-                raise MetricError(f"normals must have shape ({len(given)}, 3) like the points, got {unit.shape}")
+            if unit.shape != (len(self._given), 3):
+                raise MetricError(
+                    f"normals must have shape ({len(self._given)}, 3) like the points, got {unit.shape}"
+                )
             if facts.missing:
                 self._no_normals = facts.why_missing("input cloud")
             else:
@@ -505,7 +510,8 @@ def distortion(
     given = Coordinates.of(reference_points, "input cloud")
     decoded = Coordinates.of(decoded_points, "decoded cloud")
     reference = Reference.__new__(Reference)  # both clouds are indexed at the same time
-    reference._adopt(given, normals, peak, normals_origin, workers)
+    reference._adopt(given, peak, normals_origin, workers)
+    reference._adopt_normals(normals)
     return reference._measure(decoded)
 
 

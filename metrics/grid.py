@@ -129,8 +129,6 @@ def distance_shells() -> Shells:
 def bound_shells(queries_exact: bool, points_exact: bool) -> Shells:
     """Shells by four times the least squared distance of a query and a point, as far as the 27 bricks reach.
 
-    Below 1 that is taken as 0: those voxels are looked at together.
-
     Args:
         queries_exact: queries lie at the low corners of voxels; else each of the eight parts of a voxel has shells.
         points_exact: points lie at the low corners of voxels.
@@ -141,5 +139,4 @@ def bound_shells(queries_exact: bool, points_exact: bool) -> Shells:
     extent = 0 if points_exact else 2
     gaps = [np.maximum(0, np.maximum(2 * offsets - high, low - 2 * offsets - extent)) ** 2 for low, high in parts]
     squares = np.array([x[:, 0] + y[:, 1] + z[:, 2] for x, y, z in product(gaps, repeat=3)])
-    squares[squares < 4] = 0
     return _tabulate(offsets, squares, BOUND_SQUARES)

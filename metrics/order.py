@@ -15,6 +15,8 @@ from .._jit import njit
 
 #: Bits a pass of the radix sort; 2048 counters stay in the first-level cache.
 _DIGIT_BITS = 11
+#: Bits that coordinates are shrunk to: three of these and the number of a point are sorted as one word.
+_SHRUNK_BITS = 14
 
 
 @njit(nogil=True)
@@ -99,6 +101,29 @@ def _integer_columns(points: Any) -> Any:
 
 
 @njit(nogil=True)
+def _shrink_columns(columns: Any, widths: Any) -> None:
+    """Fewer bits for `_ordered_columns` where the low ones tell no values of an axis apart, as on a coarse grid."""
+    n = columns.shape[1]
+    held = np.empty(1 << _SHRUNK_BITS, np.uint32)
+    for axis in range(3):
+        shift = np.uint32(max(widths[axis] - _SHRUNK_BITS, 0))
+        held[:] = 0xFFFFFFFF
+        apart = shift > 0
+        for i in range(n):
+            value = columns[axis, i]
+            place = value >> shift
+            if held[place] == 0xFFFFFFFF:
+                held[place] = value
+            elif held[place] != value:
+                apart = False
+                break
+        if apart:
+            for i in range(n):
+                columns[axis, i] >>= shift
+            widths[axis] = _SHRUNK_BITS
+
+
+@njit(nogil=True)
 def _argsort(columns: Any, widths: Any) -> Any:
     """Stable order of points by (x, y, z)."""
     n = columns.shape[1]
@@ -164,5 +189,9 @@ def distinct_points(
     """
     if _is_increasing(points):
         return points, np.arange(len(points), dtype=np.int32)
-    columns, widths = _integer_columns(points) if integer else _ordered_columns(points)
+    if integer:
+        columns, widths = _integer_columns(points)
+    else:
+        columns, widths = _ordered_columns(points)
+        _shrink_columns(columns, widths)
     return _gather_distinct(points, _argsort(columns, widths))

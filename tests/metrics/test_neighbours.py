@@ -100,7 +100,9 @@ def test_grids_are_chosen_where_they_pay():
     assert IndexedCloud(np.exp(generator.normal(size=(5000, 3)) * 3)).grid is None
 
 
-@pytest.mark.parametrize("kind", ["voxels", "wide", "floats", "repeats", "sorted", "thirds", "near thirds"])
+@pytest.mark.parametrize(
+    "kind", ["voxels", "wide", "floats", "repeats", "sorted", "thirds", "large thirds", "near thirds"]
+)
 def test_order(kind):
     generator = np.random.default_rng(6)
     points = {
@@ -109,6 +111,7 @@ def test_order(kind):
         "floats": generator.normal(size=(3000, 3)) * 10.0 ** generator.integers(-30, 30, (3000, 1)),
         "repeats": np.repeat(generator.normal(size=(100, 3)), 30, axis=0),
         "thirds": generator.integers(-900, 900, (3000, 3)) / 3,
+        "large thirds": generator.integers(300, 320, (9000, 3)) / 3,
         "near thirds": generator.integers(0, 9, (9000, 3)) / 3 + (generator.random((9000, 1)) < 1e-3) * 1e-6,
         "sorted": np.unique(generator.integers(0, 99, (3000, 3)), axis=0),
     }[kind].astype(np.float32) + np.float32(0)
