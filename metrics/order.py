@@ -108,7 +108,7 @@ def _shrink_columns(columns: Any, widths: Any) -> None:
     for axis in range(3):
         shift = np.uint32(max(widths[axis] - _SHRUNK_BITS, 0))
         held[:] = 0xFFFFFFFF
-        apart = shift > 0
+        apart: Any = shift > 0
         for i in range(n):
             value = columns[axis, i]
             place = value >> shift
