@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from .signals import NAMES
+from .signals import numbers
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def deferred() -> Iterator[None]:
     caught: list[tuple[int, FrameType | None]] = []
     before = {
         int(number): signal.signal(number, lambda number, frame: caught.append((number, frame))) or signal.SIG_DFL
-        for number in (getattr(signal, name) for name in NAMES if hasattr(signal, name))
+        for number in numbers()
     }
     try:
         yield

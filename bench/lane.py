@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -47,12 +46,10 @@ CACHED_POINTS = 8_000_000
 
 
 class PreparedCloud:
-    """A cloud as the jobs need it: its points in a file for encoders, and indexed for the metrics."""
+    """A cloud as the jobs need it: for encoders, and indexed for the metrics."""
 
-    def __init__(self, cloud: PointCloud, folder: Path, peak: float | None) -> None:
+    def __init__(self, cloud: PointCloud, peak: float | None) -> None:
         self.cloud = cloud
-        self.points_path = Path(tempfile.mkstemp(suffix=".npy", dir=folder)[1])
-        np.save(self.points_path, cloud.points)
         self._peak = cloud.peak if peak is None else peak
         self.geometry_sha256 = cloud.geometry_sha256()
 
@@ -190,7 +187,7 @@ class Lane:
             row = replace(row, notes={**row.notes, **encoded.notes("encode"), **decoded.notes("decode")})
         except WorkerError as error:
             row = replace(row, seal=decoder.seal if phase == "decode" else "")
-            return self._failed(row, error, phase, prepared), stream
+            return self._failed(row, error, phase), stream
         return self._judged(row, job, prepared, points, said), stream
 
     def repeat(self, job: Job, row: Row) -> tuple[Row, str]:
@@ -215,7 +212,7 @@ class Lane:
             decoded = _ask(decoder, {"operation": "decode", "repeats": 1}, bytes(encoded.payload))
             points = _points(decoded)
         except WorkerError as error:
-            failed = self._failed(row, error, phase, prepared)
+            failed = self._failed(row, error, phase)
             if failed.status in ("disrupted", "unavailable"):
                 return row, f"{failed.status}: {failed.reason}"
             return failed, ""
@@ -245,12 +242,10 @@ class Lane:
             self._refused[job.cloud_identity] = refusal
             return refused(row, refusal)
 
-    def _failed(self, row: Row, error: WorkerError, phase: str, prepared: PreparedCloud) -> Row:
+    def _failed(self, row: Row, error: WorkerError, phase: str) -> Row:
         status, reason, stderr = error.status, line(error.reason), tail(error.stderr_tail)
-        if not prepared.points_path.exists():  # somebody cleaned the folder meanwhile: the next job makes it anew
-            status = "disrupted"
-            self._clouds = OrderedDict((k, v) for k, v in self._clouds.items() if v is not prepared)
-        elif status in ("encode_failed", "decode_failed") and says_full(reason, stderr):
+        was_cleaned = not self._scratch.is_dir()  # by somebody, meanwhile
+        if was_cleaned or (status in ("encode_failed", "decode_failed") and says_full(reason, stderr)):
             status = "disrupted"
         return replace(row, status=status, phase=phase, reason=reason, stderr_tail=stderr)
 
@@ -271,10 +266,9 @@ class Lane:
         identity = job.cloud_identity
         if identity not in self._clouds:
             cloud = load_cloud(job.cloud, self._limits.memory_bytes, self._limits.timeout_s, self._scratch)
-            self._clouds[identity] = PreparedCloud(cloud, self._scratch, self._spec.peak)
+            self._clouds[identity] = PreparedCloud(cloud, self._spec.peak)
             while sum(len(kept.cloud) for kept in self._clouds.values()) > CACHED_POINTS and len(self._clouds) > 1:
-                _, dropped = self._clouds.popitem(last=False)
-                dropped.points_path.unlink(missing_ok=True)
+                self._clouds.popitem(last=False)
         self._clouds.move_to_end(identity)
         return self._clouds[identity]
 
@@ -282,7 +276,7 @@ class Lane:
         cloud, rate = prepared.cloud, job.rate
         return {
             "operation": "encode",
-            "points": str(prepared.points_path),
+            "points": cloud.points,
             "bit_depth": cloud.bit_depth,
             "declared_peak": cloud.declared_peak,
             "rate": {"name": rate.name, "parameters": dict(rate.parameters), "lossless": rate.lossless},

@@ -23,7 +23,7 @@ def treat_as_interrupts() -> None:
     temporary files.
     """
     _seen.clear()
-    for number in _numbers():
+    for number in numbers():
         if signal.getsignal(number) is not signal.SIG_IGN or number.name in _ALWAYS:
             signal.signal(number, _interrupt)
 
@@ -33,7 +33,8 @@ def was_asked_to_end() -> bool:
     return bool(_seen)
 
 
-def _numbers() -> list[signal.Signals]:
+def numbers() -> list[signal.Signals]:
+    """Those of `NAMES` that the system has."""
     return [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 
 

@@ -171,7 +171,7 @@ class Worker:
 
         Args:
             request: `operation`, the worker's role; `repeats`, how often the call is timed; of an encoder `points`,
-                the path of a `.npy` file, which the harness reads, and further fields of the call (see `session`).
+                those of the cloud, (n, 3), and further fields of the call (see `session`).
             payload: of a decoder, the stream.  Points and stream are sent anew for each repeat.
 
         Raises:
@@ -180,10 +180,7 @@ class Worker:
         """
         fields = {key: value for key, value in request.items() if key not in ("operation", "repeats", "points")}
         if "points" in request:
-            try:
-                points = np.load(request["points"], mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise WorkerError("disrupted", f"the points of the cloud are gone: {error}", "") from None
+            points = request["points"]
             fields["dtype"] = points.dtype.str
             payload = points.reshape(-1).view(np.uint8).data
         process = self._started()

@@ -200,10 +200,10 @@ def test_a_worker_killed_from_outside_is_tried_again(folder, tmp_path, name):
 
 
 def test_a_full_temporary_folder_is_of_the_moment(folder, tmp_path, monkeypatch):
-    def full(*arguments):
+    def full(*arguments, **options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("pccbench.bench.lane.np.save", full)
+    monkeypatch.setattr("pccbench.bench.workers._Process", full)
     rows = run(folder, tmp_path / "run", "honest").rows
     assert [row.status for row in rows] == ["disrupted", "disrupted"]
     assert "No space left" in rows[0].reason
