@@ -49,11 +49,8 @@ TEXTS = (
     "started_at",
 )
 
-#: Columns of numbers that reports read.
-NUMBERS = (
-    "points_in",
-    "points_out",
-    "repeats_dropped",
+#: Rate and distances, as both lists of columns below have them.
+_FIGURES = (
     "size_bytes",
     "rate_bpp",
     "d1_mse",
@@ -66,6 +63,14 @@ NUMBERS = (
     "hausdorff_d2_psnr_db",
     "chamfer_sq_mean_sum",
     "chamfer_mean_sum",
+)
+
+#: Columns of numbers that reports read.
+NUMBERS = (
+    "points_in",
+    "points_out",
+    "repeats_dropped",
+    *_FIGURES,
     "density_difference",
     "density_count_ab",
     "density_count_ba",
@@ -98,18 +103,7 @@ LEADING = (
     "reason",
     "points_in",
     "points_out",
-    "size_bytes",
-    "rate_bpp",
-    "d1_mse",
-    "d1_psnr_db",
-    "d2_mse",
-    "d2_psnr_db",
-    "hausdorff_d1_sq",
-    "hausdorff_d1_psnr_db",
-    "hausdorff_d2_sq",
-    "hausdorff_d2_psnr_db",
-    "chamfer_sq_mean_sum",
-    "chamfer_mean_sum",
+    *_FIGURES,
     "encode_s",
     "decode_s",
     "encode_peak_mb",
